@@ -1,0 +1,18 @@
+"""Shape names used in every signature, and their units.
+
+T frames · Y rows (slow scan axis) · X columns (fast scan axis) · N regions of interest · L levels · S draws
+Movies and traces are in counts of the input unless a name says otherwise; times are in seconds (`_s`) or frames.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+RawFrames = Shaped[np.ndarray, "frames Y X"]
+Frames = Float[np.ndarray, "frames Y X"]
+Image = Float[np.ndarray, "Y X"]
+Traces2 = Float[np.ndarray, "N T"]
+Rows = Bool[np.ndarray, "frames Y"]
+Index = Int[np.ndarray, "n"]
+Json = dict[str, Any]

@@ -1,0 +1,108 @@
+"""The noise model of a movie: its numbers, the masks that follow from it, and its file."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from udenoise.arrays import Json, Rows
+from udenoise.errors import InputError
+
+
+class NoiseModel(NamedTuple):
+    """`Var[y | F] = gain · F + intercept`, with `F` the noiseless counts; correlated between pixels by `kernel`.
+
+    The intercept is extrapolated to `F = 0` counts, which is not zero light: with a detector offset `o` and read noise
+    `r` it is `r² - gain · o`, and may be negative. The movie alone does not tell offset and read noise apart. How well
+    the intercept is known depends on how dim the dimmest pixels are: the variance is known best within their range.
+    """
+
+    gain: float
+    """Counts per photon times the detector's excess-noise factor."""
+    intercept: float
+    """Variance extrapolated to a mean of zero counts, counts²."""
+    kernel: Float[np.ndarray, "K K"]
+    """Correlation of the noise of two pixels `(dy, dx)` apart; 1 in the centre."""
+    difference_lag1: float
+    """Correlation of successive frame differences; -0.5 when the noise is independent between frames."""
+    bin_mean: Float[np.ndarray, "B"]
+    """Photon-transfer points: mean of groups of pixels, counts."""
+    bin_variance: Float[np.ndarray, "B"]
+    """Photon-transfer points: noise variance of these groups, counts²."""
+    photons: float
+    """Median effective photons per pixel per frame, `(gain · mean + intercept) / gain²`."""
+    bad_rows: Int[np.ndarray, "bad_rows 2"]
+    """Pairs (frame, row) of single rows that dropped out."""
+    bad_frames: Int[np.ndarray, "bad_frames"]
+    """Blank, flashed or repeated frames."""
+    breaks: Int[np.ndarray, "breaks"]
+    """First frames of new trials."""
+    saturated_at: float | None
+    """Ceiling at which values pile up, counts."""
+    saturated_fraction: float
+    clipped_at: float | None
+    """Floor at which values pile up, counts."""
+    clipped_fraction: float
+    ramp: float
+    """Steady relative change of the field's brightness over the movie; 0 where there is no steady one."""
+    frame_mean: Float[np.ndarray, "T"]
+    """Mean of each frame, counts."""
+    warnings: tuple[str, ...]
+    """What is unusual, its consequence and remedy: one sentence each."""
+
+    def variance(self, mean: Any) -> Any:
+        """Noise variance (counts²) at a noiseless value (counts, any shape); at least 5 % of the least measured."""
+        return np.maximum(self.gain * mean + self.intercept, 0.05 * self.bin_variance.min())
+
+
+def good_rows(noise: NoiseModel, start: int, stop: int, Y: int) -> Rows:
+    """Which rows of frames `start ≤ t < stop` may be believed: False for bad rows and for all rows of bad frames."""
+    good = np.ones((stop - start, Y), bool)
+    rows = noise.bad_rows[(noise.bad_rows[:, 0] >= start) & (noise.bad_rows[:, 0] < stop)]
+    frames = noise.bad_frames[(noise.bad_frames >= start) & (noise.bad_frames < stop)]
+    good[rows[:, 0] - start, rows[:, 1]] = False
+    good[frames - start] = False
+    return good
+
+
+def noise_json(noise: NoiseModel) -> Json:
+    """The model as plain data."""
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in noise._asdict().items()}
+
+
+def save_noise(noise: NoiseModel, path: str | Path) -> None:
+    """Write the model as JSON; the file appears whole or not at all."""
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(noise_json(noise), indent=1, allow_nan=False), encoding="utf-8")
+    part.replace(path)
+
+
+_ARRAYS = {
+    "kernel": (np.float64, (-1, -1)),
+    "bin_mean": (np.float64, (-1,)),
+    "bin_variance": (np.float64, (-1,)),
+    "bad_rows": (np.int64, (-1, 2)),
+    "bad_frames": (np.int64, (-1,)),
+    "breaks": (np.int64, (-1,)),
+    "frame_mean": (np.float32, (-1,)),
+}
+
+
+def load_noise(path: str | Path) -> NoiseModel:
+    """Read what `save_noise` wrote. InputError when the file is no noise model."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        arrays = {name: _array(data[name], *spec) for name, spec in _ARRAYS.items()}
+        return NoiseModel(**{**data, **arrays, "warnings": tuple(data["warnings"])})
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; write it with: udenoise noise MOVIE -o FOLDER") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no noise model ({error}); write it anew with: udenoise noise MOVIE") from None
+
+
+def _array(values: list[Any], kind: type, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(values, kind)
+    return array if shape.count(-1) == 2 else array.reshape(shape)

@@ -1,0 +1,433 @@
+"""The whole job, stage by stage: movie in, denoised movie, traces with corridors and a report out.
+
+Each stage leaves its result in the run folder, complete or not at all; a run that was interrupted goes on where it stood.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from udenoise import inference, posterior, sampling, training
+from udenoise import traces as tracing
+from udenoise.anatomy import Anatomy, estimate_anatomy, load_anatomy, save_anatomy
+from udenoise.config import Config, MovieConfig, NetworkConfig, from_json, to_json
+from udenoise.denoiser import Denoiser, load_denoiser, save_denoiser
+from udenoise.errors import InputError
+from udenoise.io import Movie, Rois, load_rois, open_movie
+from udenoise.io.store import MovieStore, create_movie_store, open_movie_store, read_json, write_json
+from udenoise.noise import NoiseModel, estimate_noise, load_noise, save_noise
+from udenoise.posterior import Recalibration, Region
+from udenoise.progress import progress_bar
+from udenoise.recording import Recording
+from udenoise.regions import lay_out, neuropil_rings
+from udenoise.report import write_report
+from udenoise.results import save_rois_npz, save_traces, write_csv
+
+CALIBRATION_CHUNKS = 40
+SPLIT_FRAMES = 384
+LONGEST_LAG = 40
+
+
+@dataclass
+class Run:
+    """A run folder with what has been opened or computed so far."""
+
+    folder: Path
+    config: Config
+    movie: Movie
+    rois: Rois | None
+    quiet: bool
+    timing: dict[str, float]
+
+    def timed(self, stage: str, work: Callable[[], Any]) -> Any:
+        """Do the work of a stage and note how long it took, over all sittings."""
+        began = time.monotonic()
+        result = work()
+        self.timing[stage] = self.timing.get(stage, 0.0) + time.monotonic() - began
+        write_json(self.folder / "timing.json", self.timing)
+        return result
+
+
+def run(
+    movie: str | Path | list | np.ndarray,
+    output: str | Path,
+    rois: str | Path | Rois | None = None,
+    config: Config = Config(),
+    overwrite: bool = False,
+    init_from: str | Path | None = None,
+    denoiser: str | Path | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Denoise a movie with error bars, extract ΔF/F with corridors, and write a report into the folder `output`.
+
+    `init_from` fine-tunes another run's denoiser; `denoiser` applies one without training. A finished run with the same
+    settings is left as it is; an interrupted one goes on. Raises InputError for anything that cannot be used.
+    """
+    job = open_run(movie, Path(output), rois, config, overwrite, {"init_from": init_from, "denoiser": denoiser}, quiet)
+    if (job.folder / "report.json").is_file():
+        return job.folder
+    recording = examine(job)
+    net = _obtain_denoiser(job, recording, init_from, denoiser)
+    infer(job, recording, net, write_movie=True)
+    finish(job, recording)
+    return job.folder
+
+
+def train(
+    movie: str | Path | list | np.ndarray,
+    output: str | Path,
+    config: Config = Config(),
+    overwrite: bool = False,
+    init_from: str | Path | None = None,
+    quiet: bool = False,
+) -> Path:
+    """The first half of `run`: noise, anatomy and a trained denoiser; `run` with the same settings goes on from it."""
+    job = open_run(movie, Path(output), None, config, overwrite, {"init_from": init_from, "denoiser": None}, quiet)
+    recording = examine(job)
+    _obtain_denoiser(job, recording, init_from, None)
+    return job.folder
+
+
+def denoise(
+    movie: str | Path | list | np.ndarray, output: str | Path, denoiser: str | Path, config: Config = Config(),
+    rois: str | Path | Rois | None = None, overwrite: bool = False, quiet: bool = False,
+) -> Path:
+    """`run` with a denoiser that is already trained, on this movie or on another."""
+    return run(movie, output, rois, config, overwrite, denoiser=denoiser, quiet=quiet)
+
+
+def traces(
+    folder: str | Path, rois: str | Path | Rois, output: str | Path | None = None, config: Config | None = None,
+    overwrite: bool = False, quiet: bool = False,
+) -> Path:
+    """Traces of other ROIs from a finished run's denoiser; the denoised movie is not written again.
+
+    Writes into `output`, or into the run itself, whose traces and report are replaced.
+    """
+    source = Path(folder)
+    about = _read_run(source)
+    kept = from_json(Config, about["config"])
+    config = replace(kept, trace=config.trace) if config else kept
+    movie = open_movie(_source(about), kept.movie)
+    target = source if output is None else Path(output)
+    if target != source:
+        _claim(target, overwrite)
+        for name in ("noise.json", "anatomy.zarr", "denoiser"):
+            _copy(source / name, target / name)
+    job = Run(target, config, movie, _load(rois, movie), quiet, {})
+    _check(job)
+    _forget(target, "moments", "report.json", "report.html", "calibration.json")
+    write_json(target / "config.json", _settings(job, about["movie"]["source"], str(rois), about["how"]))
+    recording = Recording(movie, load_noise(target / "noise.json"), load_anatomy(target / "anatomy.zarr"))
+    infer(job, recording, load_denoiser(target / "denoiser"), write_movie=False)
+    finish(job, recording)
+    return target
+
+
+def report(folder: str | Path) -> Path:
+    """Write the report of a run again."""
+    about = _read_run(Path(folder))
+    write_report(Path(folder), open_movie(_source(about), from_json(Config, about["config"]).movie))
+    return Path(folder)
+
+
+def noise(movie: str | Path | list | np.ndarray, config: MovieConfig = MovieConfig(), quiet: bool = False) -> NoiseModel:
+    """The noise model of a movie."""
+    opened = open_movie(movie, config)
+    with progress_bar("noise", len(opened), quiet) as bar:
+        return estimate_noise(opened, bar)
+
+
+def open_run(
+    movie: Any, folder: Path, rois: Any, config: Config, overwrite: bool, how: dict[str, Any], quiet: bool
+) -> Run:
+    """Check everything that can be checked before work begins, and claim the folder."""
+    opened = open_movie(movie, config.movie)
+    job = Run(folder, config, opened, None if rois is None else _load(rois, opened), quiet, {})
+    _check(job)
+    how = {name: None if value is None else str(value) for name, value in how.items()}
+    settings = _settings(job, _name(movie, opened), None if rois is None else _name(rois, None), how)
+    if folder.exists() and not overwrite and (folder / "config.json").is_file():
+        _same_or_raise(read_json(folder / "config.json"), settings, folder)
+        if (folder / "timing.json").is_file():
+            job.timing.update(read_json(folder / "timing.json"))
+    else:
+        _claim(folder, overwrite)
+    write_json(folder / "config.json", settings)
+    return job
+
+
+def _check(job: Run) -> None:
+    if job.rois is not None:
+        tracing.check_baseline(job.config.trace, job.movie.frame_rate_hz)
+    if not all(0 < level < 1 for level in job.config.trace.levels):
+        raise InputError(f"levels are {job.config.trace.levels}; give fractions between 0 and 1: --levels 0.5 0.95")
+    if job.config.trace.draws < 50:
+        raise InputError(f"draws is {job.config.trace.draws}; corridors need at least 50: --draws 400")
+    if job.config.denoise.chunk < 1 or job.config.train.steps < 1 or job.config.train.crop < 16:
+        raise InputError("chunk and steps must be at least 1 and crop at least 16; leave them out to use the defaults")
+    if job.config.network.lattice_spacing != 16:
+        raise InputError(f"lattice-spacing is {job.config.network.lattice_spacing}; only 16 is supported")
+
+
+def _claim(folder: Path, overwrite: bool) -> None:
+    """Make an empty run folder; never delete what is not a run."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not (folder.is_dir() and (folder / "config.json").is_file()):
+            raise InputError(f"{folder} exists and is not a udenoise run; give another folder: -o OTHER")
+        if not overwrite:
+            raise InputError(f"{folder} holds a run already; pass --overwrite to start anew, or another -o")
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror}); give a folder that can be written: -o OTHER") from error
+
+
+def _same_or_raise(before: dict, now: dict, folder: Path) -> None:
+    for part in ("movie", "rois", "config", "how"):
+        if before.get(part) != _as_json(now[part]):
+            raise InputError(f"{folder} was made with another {_first_difference(part, before.get(part), _as_json(now[part]))}; "
+                             "pass --overwrite to start anew, or another -o")  # fmt: skip
+
+
+def _first_difference(name: str, before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in now:
+            if before.get(key) != now[key]:
+                return _first_difference(key, before.get(key), now[key])
+    return f"{name} ({before}, now {now})"
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_json(item) for key, item in value.items()}
+    return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _settings(job: Run, source: str, rois: str | None, how: dict[str, Any]) -> dict[str, Any]:
+    m = job.movie
+    about = {"source": source, "shape": list(m.shape), "dtype": str(m.dtype), "frame_rate_hz": m.frame_rate_hz}
+    names = ("udenoise", "jax", "flax", "optax", "numpy", "zarr", "tifffile")
+    return {
+        "config": _as_json(to_json(job.config)), "movie": about, "rois": rois, "how": how, "seed": job.config.seed,
+        "versions": {name: version(name) for name in names}, "device": jax.devices()[0].device_kind,
+    }  # fmt: skip
+
+
+def _name(source: Any, movie: Movie | None) -> str:
+    if isinstance(source, np.ndarray | Rois):
+        return "array in memory" if movie is None else movie.source
+    return ";".join(map(str, source)) if isinstance(source, list) else str(source)
+
+
+def _load(rois: Any, movie: Movie) -> Rois:
+    return rois if isinstance(rois, Rois) else load_rois(rois, movie.shape[1:])
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder} is not a udenoise run (no config.json); give the folder that `udenoise run -o` made")
+    return read_json(folder / "config.json")
+
+
+def _source(about: dict[str, Any]) -> Any:
+    source = about["movie"]["source"]
+    return source.split(";") if ";" in source else source
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not source.exists():
+        raise InputError(f"{source} is missing; finish the run first: udenoise run")
+    (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
+
+
+def _forget(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def examine(job: Run) -> Recording:
+    """Noise and anatomy, estimated or read back."""
+    T, path = len(job.movie), job.folder / "noise.json"
+    if not path.is_file():
+        with progress_bar("noise", T, job.quiet) as bar:
+            job.timed("noise", lambda: save_noise(estimate_noise(job.movie, bar), path))
+    measured = load_noise(path)
+    path = job.folder / "anatomy.zarr"
+    if not path.exists():
+        with progress_bar("anatomy", T, job.quiet) as bar:
+            job.timed("anatomy", lambda: save_anatomy(estimate_anatomy(job.movie, measured, bar), path))
+    anatomy: Anatomy = load_anatomy(path)
+    return Recording(job.movie, measured, anatomy)
+
+
+def _obtain_denoiser(job: Run, recording: Recording, init_from: Any, given: Any) -> Denoiser:
+    path = job.folder / "denoiser"
+    if path.is_dir():
+        return load_denoiser(path)
+    if given is not None:
+        net = load_denoiser(Path(given))
+        save_denoiser(net, path)
+        return net
+    start = None if init_from is None else load_denoiser(Path(init_from))
+    checkpoints = job.folder / "training"
+    net, record = job.timed("train", lambda: training.train(
+        recording, job.config.network, job.config.train, job.config.seed, checkpoints, start, job.quiet))  # fmt: skip
+    save_denoiser(net, path, record._asdict())
+    _forget(job.folder, "training")
+    return net
+
+
+def infer(job: Run, recording: Recording, net: Denoiser, write_movie: bool) -> None:
+    """Recalibrate, then stream the movie through prior and fusion; pixels and regions' moments come out."""
+    spacing, kernel = net.config.lattice_spacing, recording.noise.kernel
+    regions = None if job.rois is None else lay_out(_parts(job), spacing, kernel)
+    by = _recalibrate(job, recording, net)
+    memory = None if job.rois is None else _memory(job, recording, net, regions, by)
+    job.timed("denoise", lambda: _stream(job, inference.prepare(recording, net, job.config.denoise, regions), by, write_movie))
+    if job.rois is not None:
+        job.timed("traces", lambda: _extract(job, memory))
+
+
+def _parts(job: Run) -> tuple[Rois, ...]:
+    return (job.rois, neuropil_rings(job.rois)) if job.config.trace.neuropil_coefficient > 0 else (job.rois,)
+
+
+def _recalibrate(job: Run, recording: Recording, net: Denoiser) -> Recalibration:
+    path = job.folder / "calibration.json"
+    if path.is_file():
+        about = read_json(path)
+        return Recalibration(about["factor_shared"], about["factor_pixel"])
+    machine = inference.prepare(recording, net, job.config.denoise)
+    starts = _calibration_starts(len(recording.movie), job.config)
+    with progress_bar("calibrate", len(starts), job.quiet) as bar:
+        moments = job.timed("calibrate", lambda: inference.measure_scales(machine, starts, bar))
+    by = posterior.fit_recalibration(moments)
+    n = moments.count
+    write_json(path, {
+        "scales": list(posterior.SCALES), "factor_shared": by.shared, "factor_pixel": by.pixel,
+        "stated": ((moments.own + moments.shared) / n).tolist(),
+        "predicted": ((by.pixel * moments.own + by.shared * moments.shared) / n).tolist(),
+        "measured": ((moments.squared - moments.noise) / n).tolist(), "noise": (moments.noise / n).tolist(),
+    })  # fmt: skip
+    return by
+
+
+def _calibration_starts(T: int, config: Config) -> np.ndarray:
+    """Chunks within the validation blocks, which no training step ever had as a target; spread over the movie."""
+    chunk = min(config.denoise.chunk, T)
+    held_out = training.validation_frames(T, config.train.validation_fraction)
+    first = np.flatnonzero(held_out & ~np.concatenate([[False], held_out[:-1]]))
+    starts = np.concatenate([np.arange(f, f + max(int(held_out[f : f + 200].argmin()) or 1, 1), chunk) for f in first])
+    starts = np.unique(np.clip(starts, 0, T - chunk))
+    return starts[np.linspace(0, len(starts) - 1, min(len(starts), CALIBRATION_CHUNKS)).astype(int)]
+
+
+def _memory(job: Run, recording: Recording, net: Denoiser, regions, by: Recalibration) -> sampling.Memory:
+    """The error's autocorrelation in time, measured on up to 384 frames by noise splitting."""
+    path = job.folder / "memory.json"
+    if path.is_file():
+        return sampling.Memory(**read_json(path)["memory"])
+    T, tau = len(recording.movie), sampling.SPLIT
+    machine = inference.prepare(recording, net, job.config.denoise, regions, extra=1 + tau**2)
+    sigma = np.sqrt(recording.noise.variance(recording.anatomy.mean)).astype(np.float32)
+    kernel, seed = recording.noise.kernel, job.config.seed
+
+    def seen(first: int, frames: np.ndarray) -> np.ndarray:
+        return sampling.split_noise(frames, sigma, kernel, first + T, seed)[0]
+
+    start = max((T - SPLIT_FRAMES) // 2, 0)
+    stop = min(start + SPLIT_FRAMES, T)
+    errors, sds = [], []
+    with progress_bar("memory", stop - start, job.quiet) as bar:
+        for first, result in inference.stream(machine, start, stop, by, seen):
+            frames = recording.movie.read(first, first + len(result.mean))
+            kept = sampling.split_noise(frames, sigma, kernel, first + T, seed)[1]
+            judged = np.einsum("knp,tknp->tkn", regions.weight, kept.reshape(len(kept), -1)[:, regions.index])
+            errors.append((judged - result.regions.mean)[:, 0])
+            sds.append(np.sqrt(result.regions.covariance[:, :, 0, 0]))
+            bar(first + len(result.mean) - start)
+    error, sd = np.concatenate(errors).T, np.concatenate(sds).T
+    value, doubt = sampling.autocorrelation(error, sd, min(LONGEST_LAG, (stop - start) // 3))
+    memory = sampling.fit_memory(value, doubt)
+    write_json(path, {"memory": memory._asdict(), "measured": value.tolist(), "measured_se": doubt.tolist()})
+    return memory
+
+
+def _stream(job: Run, machine: inference.Inference, by: Recalibration, write_movie: bool) -> None:
+    """Write whole blocks of frames; a block counts once its moments are on disk, and is never computed twice."""
+    T, part = len(job.movie), job.folder / "posterior.zarr.part"
+    if write_movie and (job.folder / "posterior.zarr").exists() and (job.rois is None or (job.folder / "traces.zarr").exists()):
+        return
+    names = ["mean", "sd", *(["prior_mean", "prior_sd"] if job.config.denoise.write_prior else [])]
+    moments = job.folder / "moments"
+    store = _movie_store(part, names, job, moments) if write_movie else None
+    block = store.frames_per_shard if store else 256
+    moments.mkdir(exist_ok=True)
+    with progress_bar("denoise", T, job.quiet) as bar:
+        for start in range(0, T, block):
+            stop = min(start + block, T)
+            if not (moments / f"{start:08d}.npz").is_file():
+                _block(job, machine, by, store, names, start, stop, bar)
+            bar(stop)
+    if store is not None:
+        part.rename(job.folder / "posterior.zarr")
+
+
+def _movie_store(part: Path, names: list[str], job: Run, moments: Path) -> MovieStore:
+    """The store of an interrupted run, or a new one (then no block counts as done)."""
+    if part.is_dir() and moments.is_dir():
+        return open_movie_store(part)
+    _forget(job.folder, part.name, moments.name)
+    return create_movie_store(part, names, job.movie.shape, job.movie.frame_rate_hz)
+
+
+def _block(job, machine, by, store, names, start, stop, bar) -> None:
+    pixels, found = {name: [] for name in names} if store else {}, []
+    for first, result in inference.stream(machine, start, stop, by, seed=job.config.seed):
+        for name, kept in pixels.items():
+            kept.append(getattr(result, name))
+        found.append(result.regions)
+        bar(first + len(result.mean))
+    if store:
+        store.write(start, {name: np.concatenate(kept) for name, kept in pixels.items()})
+    arrays = {} if found[0] is None else {f: np.concatenate([getattr(r, f) for r in found]) for f in Region._fields}
+    path = job.folder / "moments" / f"{start:08d}.npz"
+    with path.with_suffix(".part").open("wb") as file:
+        np.savez(file, **arrays)
+    path.with_suffix(".part").rename(path)
+
+
+def load_moments(folder: Path) -> Region:
+    """The regions' moments of a whole movie (T first), joined from its blocks."""
+    blocks = [np.load(path, allow_pickle=False) for path in sorted((folder / "moments").glob("*.npz"))]
+    return Region(*(np.concatenate([block[name] for block in blocks]) for name in Region._fields))
+
+
+def _extract(job: Run, memory: sampling.Memory) -> None:
+    moments = load_moments(job.folder)
+    calibration = tracing.calibrate_rois(moments)
+    with progress_bar("traces", len(job.rois.names), job.quiet) as bar:
+        result = tracing.make_traces(
+            moments, calibration.factor, memory, job.config.trace, job.movie.frame_rate_hz, job.config.seed, bar)  # fmt: skip
+    about = read_json(job.folder / "calibration.json")
+    roi = {name: np.asarray(value).tolist() for name, value in calibration._asdict().items()}
+    write_json(job.folder / "calibration.json", about | {"roi": roi, "memory": memory._asdict()})
+    save_rois_npz(job.folder / "rois.npz", job.rois)
+    save_traces(job.folder / "traces.zarr", result, job.rois.names, job.movie.frame_rate_hz)
+    write_csv(job.folder / "traces.csv", result, job.rois.names, job.movie.frame_rate_hz)
+
+
+def finish(job: Run, recording: Recording) -> None:
+    """The report, last of all: its presence says that the run is complete."""
+    job.timed("report", lambda: write_report(job.folder, recording.movie))
+    _forget(job.folder, "moments")

@@ -1,0 +1,202 @@
+"""The hidden frame has its say: fusion of the blind prior with the frame itself, in closed form.
+
+    mean = μ + Σ (Σ + N)⁻¹ (y − μ),     covariance = Σ − Σ (Σ + N)⁻¹ Σ
+
+with Σ = diag(d) + Φ Φᵀ on the lattice of `gaussian`. N is taken as diagonal here: correlated noise enters by its variance
+at the scale of a cell (`FUSION_SCALE`), which is what the shared errors are weighed against.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from udenoise import gaussian
+from udenoise.gaussian import HIGHEST, Latents
+from udenoise.likelihood import SCALES, box_mean, box_moments, noise_in_whitened_units
+from udenoise.network import Prior, whitening
+from udenoise.recording import Scaling
+from udenoise.regions import Regions
+
+FUSION_SCALE = 3
+"""Index into `likelihood.SCALES` (8 pixels): the square whose noise variance stands for correlated noise."""
+
+
+class Recalibration(NamedTuple):
+    """Factors on the network's variances, measured from blind residuals: on what pixels share, and on each pixel's own."""
+
+    shared: float = 1.0
+    pixel: float = 1.0
+
+
+class Region(NamedTuple):
+    """Moments of ROIs (k = 0) and rings (k = 1) in one frame; counts and counts²."""
+
+    raw: Float[Array, "K N"]
+    prior_mean: Float[Array, "K N"]
+    prior_variance: Float[Array, "K N"]
+    noise_variance: Float[Array, "K N"]
+    mean: Float[Array, "K N"]
+    covariance: Float[Array, "N K K"]
+
+
+class FramePosterior(NamedTuple):
+    """One frame: pixels in counts, and the regions' moments (None without ROIs)."""
+
+    mean: Float[Array, "Y X"]
+    sd: Float[Array, "Y X"]
+    prior_mean: Float[Array, "Y X"]
+    prior_sd: Float[Array, "Y X"]
+    regions: Region | None
+
+
+class Evidence(NamedTuple):
+    """One frame as measured: counts, which pixels are real, and the mean image without it."""
+
+    frame: Float[Array, "Y X"]
+    good: Float[Array, "Y X"]
+    mean: Float[Array, "Y X"]
+
+
+def recalibrated(prior: Prior, by: Recalibration) -> Prior:
+    """The prior with its variances scaled."""
+    return Prior(prior.deviation, prior.diagonal * by.pixel, prior.factors * jnp.sqrt(by.shared))
+
+
+def noise_of(prior: Prior, sigma: Array, gain: float, extra: float = 1.0) -> Array:
+    """Noise variance at the predicted signal, whitened; `extra` for movies to which noise was added."""
+    return noise_in_whitened_units(prior.deviation, sigma, gain) * extra
+
+
+def fuse(
+    prior: Prior, evidence: Evidence, scale: Scaling, spacing: int, kernel_factors: tuple[float, ...],
+    regions: Regions | None, extra: float = 1.0,
+) -> FramePosterior:
+    """Posterior of one frame (prior without batch axis, Y X): pixels, and regions when given."""
+    shape = evidence.frame.shape
+    prior, evidence = _pad(prior, evidence, gaussian.pad_to_cells(shape, spacing))
+    sigma = whitening(evidence.mean, scale.gain, scale.intercept, scale.floor)
+    residual = (evidence.frame - evidence.mean) / sigma - prior.deviation
+    white = noise_of(prior, sigma, scale.gain, extra)
+    noise = jnp.where(evidence.good > 0, white * kernel_factors[FUSION_SCALE], jnp.inf)
+    reach = 2 if regions is None else max(regions.rows.shape[-1], 2)
+    given = gaussian.condition(residual, prior.diagonal, prior.factors, noise, spacing, reach)
+    kept = prior.factors * given.shrink[..., None]
+    variance = given.diagonal + gaussian.shared_variance(kept, given.latents, spacing)
+    before = prior.diagonal + jnp.sum(prior.factors**2, axis=-1)
+    blind = evidence.mean + sigma * prior.deviation
+    images = blind + sigma * given.shift, sigma * jnp.sqrt(variance), blind, sigma * jnp.sqrt(before)
+    measured = None
+    if regions is not None:
+        pixels = _Pixels(evidence.frame, evidence.good, sigma, prior, given.diagonal, kept, white, images[0], blind)
+        measured = _measure(pixels, regions, given.latents, shape)
+    return FramePosterior(*(image[: shape[0], : shape[1]] for image in images), measured)
+
+
+class _Pixels(NamedTuple):
+    frame: Array
+    good: Array
+    sigma: Array
+    prior: Prior
+    diagonal: Array
+    kept: Array
+    noise: Array
+    mean: Array
+    blind: Array
+
+
+def _pad(prior: Prior, evidence: Evidence, padded: tuple[int, int]) -> tuple[Prior, Evidence]:
+    Y, X = evidence.frame.shape
+    add = ((0, padded[0] - Y), (0, padded[1] - X))
+    nothing_measured = evidence._replace(good=jnp.pad(evidence.good, add))
+    rest = {name: jnp.pad(getattr(evidence, name), add, mode="edge") for name in ("frame", "mean")}
+    deviation, diagonal = jnp.pad(prior.deviation, add), jnp.pad(prior.diagonal, add, constant_values=1.0)
+    return Prior(deviation, diagonal, jnp.pad(prior.factors, (*add, (0, 0)))), nothing_measured._replace(**rest)
+
+
+def _measure(p: _Pixels, regions: Regions, latents: Latents, shape: tuple[int, int]) -> Region:
+    """Weighted means over regions; variances `wᵀ Σ w` before and after, `wᵀ N w`."""
+    at = regions.index // shape[1], regions.index % shape[1]
+    w = jnp.asarray(regions.weight)
+    present = w * p.good[at]
+    total = present.sum(-1)
+    counts = w * p.sigma[at]
+    blind = _project(counts, p.prior.factors[at], regions)
+    kept = _project(counts, p.kept[at], regions)
+    own = jnp.sum(counts**2 * p.diagonal[at], axis=-1)
+    shared = _quadratic(kept, latents, regions)
+    heard = present / jnp.where(total > 0, total, 1.0)[..., None]
+    return Region(
+        raw=jnp.where(total > 0.5, (heard * p.frame[at]).sum(-1), jnp.nan),
+        prior_mean=(w * p.blind[at]).sum(-1),
+        prior_variance=jnp.sum(blind**2, axis=(2, 3, 4)) + jnp.sum(counts**2 * p.prior.diagonal[at], axis=-1),
+        noise_variance=jnp.sum((heard * p.sigma[at]) ** 2 * p.noise[at], axis=-1) * regions.kernel_factor,
+        mean=(w * p.mean[at]).sum(-1),
+        covariance=shared + own.T[:, :, None] * jnp.eye(own.shape[0]),
+    )
+
+
+def _project(weights: Array, factors: Array, regions: Regions) -> Float[Array, "K N I J R"]:
+    """`Φᵀ w` on the box of nodes of each region."""
+    weighted = weights[..., None] * factors
+    columns = jnp.einsum("knpj,knpr->knpjr", regions.columns, weighted)
+    return jnp.einsum("knpi,knpjr->knijr", regions.rows, columns, precision=HIGHEST)
+
+
+def _quadratic(q: Float[Array, "K N I J R"], latents: Latents, regions: Regions) -> Float[Array, "N K K"]:
+    """`qᵀ C q` between ROI and ring, from the banded covariance of the latents."""
+    K, N, rows, columns, R = q.shape
+    band = latents.band
+    top = np.minimum(regions.first_row, band.shape[0] - 1)
+    across = np.minimum(regions.first_column[:, None] + np.arange(columns), band.shape[2] - 1)
+    total = jnp.zeros((N, K, K))
+    for i in range(rows):
+        row = np.minimum(top + i, band.shape[0] - 1)
+        for j in range(i, rows):
+            block = band[row[:, None, None], j - i, across[:, :, None], :, across[:, None, :], :]  # N a b R R
+            term = jnp.einsum("knar,nabrs,lnbs->nkl", q[:, :, i], block, q[:, :, j], precision=HIGHEST)
+            total = total + (term if i == j else term + term.transpose(0, 2, 1))
+    return total
+
+
+class ScaleMoments(NamedTuple):
+    """Sums over the squares of one scale in one frame: residual², its own, shared and noise variance; how many."""
+
+    squared: Float[Array, "scales"]
+    own: Float[Array, "scales"]
+    shared: Float[Array, "scales"]
+    noise: Float[Array, "scales"]
+    count: Float[Array, "scales"]
+
+
+def scale_moments(
+    prior: Prior, evidence: Evidence, scale: Scaling, spacing: int, kernel_factors: tuple[float, ...]
+) -> ScaleMoments:
+    """What blind residuals of a batch (B Y X) say about the stated variances, at every scale of the likelihood."""
+    sigma = whitening(evidence.mean, scale.gain, scale.intercept, scale.floor)
+    residual = (evidence.frame - evidence.mean) / sigma - prior.deviation
+    boxes = box_moments(residual, prior, noise_of(prior, sigma, scale.gain), kernel_factors, spacing)
+    whole = [goodness > 0.999 for goodness in _box_goodness(evidence.good)]
+    sums = [
+        [jnp.sum(jnp.where(w, part, 0.0)) for part in (r**2, own, jnp.sum(design**2, axis=(3, 4)), noise, jnp.ones_like(r))]
+        for (r, own, design, noise), w in zip(boxes, whole, strict=True)
+    ]
+    return ScaleMoments(*(jnp.stack(column) for column in zip(*sums, strict=True)))
+
+
+def _box_goodness(good: Array) -> list[Array]:
+    return [box_mean(good, side) for side in SCALES]
+
+
+def fit_recalibration(moments: ScaleMoments) -> Recalibration:
+    """Factors from `E[r²] = λ_pixel d + λ_shared UUᵀ + N` at all scales: least squares weighted by the variance of a mean of
+    squares, drawn towards 1 with a standard deviation of 1, kept within a tenth and ten."""
+    own, shared, noise = (np.asarray(x / moments.count, float) for x in (moments.own, moments.shared, moments.noise))
+    excess = np.asarray(moments.squared / moments.count, float) - noise
+    spread = (own + shared + noise) * np.sqrt(2 / np.asarray(moments.count, float)) + 0.01 * noise  # and 1 % of doubt in N
+    design = np.stack([shared, own], axis=1) / spread[:, None]
+    rows, right = np.vstack([design, np.eye(2)]), np.concatenate([excess / spread, np.ones(2)])
+    factors = np.linalg.lstsq(rows, right, rcond=None)[0]
+    return Recalibration(*(float(f) for f in np.clip(factors, 0.1, 10.0)))

@@ -1,0 +1,110 @@
+"""Draws of traces that are correlated in space and in time.
+
+In space: ROI and ring (or all ROIs) share the covariance of each frame. In time: a draw is a whole trace whose error has
+the autocorrelation `c(k)` measured on this movie by noise splitting (`autocorrelation`): with `y₁ = y + τ σ ε` and
+`y₂ = y − σ ε/τ` the noises are independent, so `E[(y₂ − f(y₁))_t (y₂ − f(y₁))_{t+k}]` is the error's autocovariance.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy import fft, optimize
+
+SPLIT = 0.7
+"""τ: the share of noise added to the half the denoiser sees."""
+
+
+class Memory(NamedTuple):
+    """Autocorrelation of the error: 1 at lag 0, `weight · exp(−k/length)` at lag k (frames)."""
+
+    weight: float
+    length: float
+
+    def at(self, lags: Float[np.ndarray, "K"]) -> Float[np.ndarray, "K"]:
+        """The correlation at the given lags (frames)."""
+        return np.where(lags == 0, 1.0, self.weight * np.exp(-np.abs(lags) / self.length))
+
+
+def split_noise(
+    frames: np.ndarray, sigma: Float[np.ndarray, "frames Y X"], kernel: Float[np.ndarray, "ky kx"], first: int, seed: int
+) -> tuple[Float[np.ndarray, "frames Y X"], Float[np.ndarray, "frames Y X"]]:
+    """`(y₁, y₂)` with independent noise, the movie's own in spatial correlation; frame by frame from (seed, frame)."""
+    fresh = np.stack([_coloured(np.random.default_rng([seed, first + t]), frames.shape[1:], kernel) for t in range(len(frames))])
+    noise = sigma * fresh
+    return (frames + SPLIT * noise).astype(np.float32), (frames - noise / SPLIT).astype(np.float32)
+
+
+def _coloured(random: np.random.Generator, shape: tuple[int, int], kernel: np.ndarray) -> Float[np.ndarray, "Y X"]:
+    """Unit-variance Gaussian noise with the given spatial autocorrelation (its negative spectral parts clipped)."""
+    white = random.standard_normal(shape, np.float32)
+    if np.count_nonzero(kernel) == 1:
+        return white
+    placed = np.zeros(shape)
+    ky, kx = (n // 2 for n in kernel.shape)
+    for dy in range(-ky, ky + 1):
+        for dx in range(-kx, kx + 1):
+            placed[dy % shape[0], dx % shape[1]] += kernel[dy + ky, dx + kx]
+    spectrum = np.clip(fft.rfft2(placed).real, 0, None)
+    return fft.irfft2(fft.rfft2(white) * np.sqrt(spectrum), s=shape)
+
+
+def autocorrelation(
+    error: Float[np.ndarray, "N T"], sd: Float[np.ndarray, "N T"], longest: int
+) -> tuple[Float[np.ndarray, "lags"], Float[np.ndarray, "lags"]]:
+    """Correlation at lags 1 … longest of an error known only as `y₂ − f(y₁)`, and its standard error.
+
+    `sd` is the stated standard deviation of f's error; products are summed over ROIs and divided by what it implies.
+    """
+    lags = np.arange(1, longest + 1)
+    value, doubt = np.zeros(len(lags)), np.zeros(len(lags))
+    for k in lags:
+        product, scale = error[:, :-k] * error[:, k:], (sd[:, :-k] * sd[:, k:]).sum()
+        value[k - 1] = product.sum() / scale
+        doubt[k - 1] = np.sqrt((product**2).sum()) / scale
+    return value, doubt
+
+
+def fit_memory(value: Float[np.ndarray, "lags"], doubt: Float[np.ndarray, "lags"]) -> Memory:
+    """`weight · exp(−k/length)` by weighted least squares; weight in [0, 1], length 0.3 to 100 frames."""
+    lags = np.arange(1, len(value) + 1)
+
+    def misfit(p: np.ndarray) -> np.ndarray:
+        return (p[0] * np.exp(-lags / p[1]) - value) / doubt
+
+    starts = [(0.5, length) for length in (1.0, 4.0, 15.0)]
+    fits = [optimize.least_squares(misfit, s, bounds=([0.0, 0.3], [1.0, 100.0])) for s in starts]
+    return Memory(*(float(p) for p in min(fits, key=lambda fit: fit.cost).x))
+
+
+def correlated_noise(
+    random: np.random.Generator, size: tuple[int, ...], frames: int, memory: Memory
+) -> Float[np.ndarray, "*size T"]:
+    """Standard normal series with the given memory: exact, white plus a first-order autoregression (Ornstein–Uhlenbeck)."""
+    white = random.standard_normal((*size, frames), np.float32)
+    slow = np.sqrt(1 - np.exp(-2 / memory.length)) * random.standard_normal((*size, frames), np.float32)
+    slow[..., 0] = random.standard_normal(size, np.float32)
+    share = memory.weight  # weight·exp(−k/length) at k ≥ 1
+    slow = signal_ar1(slow, np.exp(-1 / memory.length))
+    return np.sqrt(1 - share) * white + np.sqrt(share) * slow
+
+
+def signal_ar1(innovations: np.ndarray, decay: float) -> np.ndarray:
+    """`x_t = decay · x_{t−1} + innovation_t` along the last axis."""
+    from scipy.signal import lfilter
+
+    return lfilter([1.0], [1.0, -decay], innovations, axis=-1).astype(np.float32)
+
+
+def draw_pairs(
+    random: np.random.Generator,
+    mean: Float[np.ndarray, "T K"],
+    covariance: Float[np.ndarray, "T K K"],
+    memory: Memory,
+    draws: int,
+) -> Float[np.ndarray, "S K T"]:
+    """Draws of an ROI (and its ring) over the whole recording: covariance exact in every frame, memory in time."""
+    K = mean.shape[1]
+    white = correlated_noise(random, (draws, K), len(mean), memory)
+    root = np.linalg.cholesky(covariance + 1e-9 * np.trace(covariance, axis1=1, axis2=2)[:, None, None] * np.eye(K))
+    return mean.T + np.einsum("tkl,slt->skt", root, white)
