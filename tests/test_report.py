@@ -72,7 +72,7 @@ def _write_json(run, frames, side, clean, count):
         "denoiser/training.json": {"steps": steps, "loss": loss, "validation_steps": steps[::5],
                                    "validation_loss": loss[::5], "best_step": steps[-5], "seconds": 181.5},
         "calibration.json": {"scales": [1, 2, 4, 8, 16], "predicted": [9., 7., 5., 3., 1.],
-                             "measured": [10., 7., 5., 3., -.1],
+                             "stated": [8., 6., 4., 2., .5], "measured": [10., 7., 5., 3., -.1],
                              "noise": [400., 100., 25., 6., 1.5], "factor_shared": 1.1, "factor_pixel": .9,
                              "roi": {"predicted": predicted.tolist(),
                                      "measured": (predicted + rng.normal(0, 3, count)).tolist(),
@@ -337,7 +337,7 @@ def test_a_path_that_is_no_text_does_not_break_the_page(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     config["movie"]["source"] = "/data/m\udcffvie.tif"  # what Python makes of a file name that is not UTF-8
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert write_report(tmp_path, movie)["movie"]["source"] == "/data/m\udcffvie.tif"
+    assert write_report(tmp_path, movie)["movie"]["source"] == "/data/m?vie.tif"
     assert "vie.tif" in (tmp_path / "report.html").read_text("utf-8")
 
 

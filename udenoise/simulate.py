@@ -20,7 +20,7 @@ from scipy.signal import fftconvolve
 from scipy.special import expit
 
 from udenoise.errors import InputError
-from udenoise.simulation_config import SimulationConfig
+from udenoise.config import SimulationConfig
 
 Shape = tuple[int, int]
 

@@ -44,13 +44,14 @@ def select(stored: Stored, config: MovieConfig) -> Selection:
     fixed = _fixed(stored, axes, config)
     lengths = dict(zip(axes, stored.shape, strict=True))
     kept = [letter for letter in axes if letter in "TYX"]
-    order = [kept.index(letter) for letter in "TYX"]
+    order = [kept.index(letter) for letter in "TYX" if letter in kept]
 
     def read(start: int, stop: int) -> np.ndarray:
         key = tuple(_index(letter, start, stop, fixed) for letter in axes)
-        return np.transpose(stored.take(key), order)
+        frames = np.transpose(stored.take(key), order)
+        return frames if "T" in axes else frames[None]
 
-    return Selection((lengths["T"], lengths["Y"], lengths["X"]), read)
+    return Selection((lengths.get("T", 1), lengths["Y"], lengths["X"]), read)
 
 
 def describe(axes: str | None, shape: tuple[int, ...]) -> str:
@@ -103,7 +104,7 @@ def _axes_by_convention(stored: Stored) -> str:
 
 
 def _with_time(stored: Stored, axes: str, config: MovieConfig) -> str:
-    """`axes` with T: the file's, or else the one unnamed axis, or Z where no plane was asked for."""
+    """`axes` with T: the file's, or the one unnamed axis, or Z where no plane was asked for; without T, one frame."""
     lengths = dict(zip(axes, stored.shape, strict=True))
     size = describe(stored.axes, stored.shape)
     if not {"Y", "X"} <= set(axes):
@@ -114,10 +115,9 @@ def _with_time(stored: Stored, axes: str, config: MovieConfig) -> str:
     planes = ["Z"] if lengths.get("Z", 1) > 1 and config.plane is None else []
     if "T" in axes or len(unnamed + planes) > 1:
         raise InputError(f"movie is {len(axes)}-D ({size}) and its axes are not clear; pass them: --axes TCYX")
-    if not unnamed + planes:
-        hint = "; if C is time, pass --axes TYX" if lengths.get("C", 1) > 1 else ""
-        raise InputError(f"{stored.source} has no time axis ({size}): movie has 1 frame{hint}")
-    return axes.replace((unnamed + planes)[0], "T")
+    if not unnamed + planes and lengths.get("C", 1) > 1:
+        raise InputError(f"{stored.source} has no time axis ({size}); if C is time, pass --axes TYX")
+    return axes.replace((unnamed + planes)[0], "T") if unnamed + planes else axes
 
 
 def _fixed(stored: Stored, axes: str, config: MovieConfig) -> dict[str, int]:

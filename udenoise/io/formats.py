@@ -12,7 +12,7 @@ from udenoise.io.axes import Stored
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".stk", ".lsm")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".nwb", ".mat")
-_INSIDE = re.compile(r"^(?P<file>.+\.(?:h5|hdf5|hdf|nwb|mat|zarr))(?::(?P<inside>[^:]*))?$", re.IGNORECASE)
+_INSIDE = re.compile(r"^(?P<file>.+?\.(?:h5|hdf5|hdf|nwb|mat|zarr))(?::(?P<inside>[^:]*))?$", re.IGNORECASE)
 
 Source = str | Path | Sequence[str | Path] | np.ndarray
 

@@ -18,6 +18,8 @@ from udenoise.io.axes import Key, Stored, Take
 
 OPEN_FILES = 16
 """Files kept open at once."""
+TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Of the TIFF 6.0 and BigTIFF field types."""
 
 
 class Pages(NamedTuple):
@@ -33,10 +35,11 @@ class Pages(NamedTuple):
 def open_files(paths: Sequence[Path]) -> list[Stored]:
     """One stored array per file; files that belong to one OME-TIFF count once. Raises InputError naming the file."""
     stored, covered = [], set()
+    opened = _OpenFiles()
     for path in paths:
         if path.resolve() in covered:
             continue
-        array, files = _open_one(path)
+        array, files = _open_one(path, opened)
         stored.append(array)
         covered |= files
     foreign = covered - {path.resolve() for path in paths}
@@ -46,7 +49,7 @@ def open_files(paths: Sequence[Path]) -> list[Stored]:
     return stored
 
 
-def _open_one(path: Path) -> tuple[Stored, set[Path]]:
+def _open_one(path: Path, opened: "_OpenFiles") -> tuple[Stored, set[Path]]:
     offsets = _directories(path)
     try:
         with tifffile.TiffFile(path) as tif:
@@ -54,7 +57,7 @@ def _open_one(path: Path) -> tuple[Stored, set[Path]]:
             _check_page(path, page)
             single = len(offsets) == 1 and (tif.is_imagej or tif.is_shaped)
             if single or tif.is_ome or tif.is_stk or tif.is_lsm or tif.is_mmstack:
-                return _open_series(path, tif)
+                return _open_series(path, tif, opened)
             axes, lead = tiff_metadata.layout(str(path), _tags(tif), len(offsets))
             rate = tiff_metadata.frame_rate_hz(_tags(tif), volumes=axes.startswith("TZ") and lead[1] > 1)
             shape, dtype = (*lead, *page.shape), page.dtype
@@ -65,8 +68,9 @@ def _open_one(path: Path) -> tuple[Stored, set[Path]]:
                          "the file is damaged or truncated: copy it again") from error
     count = prod(lead)
     pages = Pages((path,), np.zeros(count, np.int32), offsets[:count])
-    _OpenFiles(pages.files).frame(0, int(offsets[-1]), len(offsets) - 1, page.shape, dtype)  # the end is there
-    return Stored(shape, dtype, axes + "YX", rate, str(path), _take(pages, lead, page.shape, dtype)), {path.resolve()}
+    opened.frame(path, int(offsets[-1]), len(offsets) - 1, page.shape, dtype)  # the end is there
+    take = _take(opened, pages, lead, page.shape, dtype)
+    return Stored(shape, dtype, axes + "YX", rate, str(path), take), {path.resolve()}
 
 
 def _tags(tif: tifffile.TiffFile) -> tiff_metadata.Tags:
@@ -76,7 +80,7 @@ def _tags(tif: tifffile.TiffFile) -> tiff_metadata.Tags:
                               (header or {}).get("FrameData") or {})
 
 
-def _open_series(path: Path, tif: tifffile.TiffFile) -> tuple[Stored, set[Path]]:
+def _open_series(path: Path, tif: tifffile.TiffFile, opened: "_OpenFiles") -> tuple[Stored, set[Path]]:
     """Files whose order only their own metadata knows (OME, MetaMorph, LSM), and stacks under a single directory."""
     _check_stack(path, tif)
     if tif.is_ome and len(tif.series) > 1:
@@ -92,7 +96,8 @@ def _open_series(path: Path, tif: tifffile.TiffFile) -> tuple[Stored, set[Path]]
         return Stored(shape, page.dtype, axes, rate, str(path), take), {path.resolve()}
     pages = _pages_of(path, series)
     files = {file.resolve() for file in pages.files}
-    return Stored(shape, page.dtype, axes, rate, str(path), _take(pages, lead, page.shape, page.dtype)), files
+    take = _take(opened, pages, lead, page.shape, page.dtype)
+    return Stored(shape, page.dtype, axes, rate, str(path), take), files
 
 
 def _pages_of(path: Path, series: tifffile.TiffPageSeries) -> Pages:
@@ -136,44 +141,44 @@ def _take_contiguous(path: Path, page: tifffile.TiffPage, shape: tuple[int, ...]
     return lambda key: np.array(frames[key])
 
 
-def _take(pages: Pages, lead: tuple[int, ...], frame: tuple[int, ...], dtype: np.dtype) -> Take:
+def _take(opened: "_OpenFiles", pages: Pages, lead: tuple[int, ...], frame: tuple[int, ...], dtype: np.dtype) -> Take:
     """Decode only the pages of the key."""
     numbers = np.arange(prod(lead)).reshape(lead)
-    files = _OpenFiles(pages.files)
 
     def take(key: Key) -> np.ndarray:
         wanted = numbers[key[:-2]]
         frames = np.empty((wanted.size, *frame), dtype.newbyteorder("="))
         for i, number in enumerate(wanted.flat):
-            frames[i] = files.frame(int(pages.file[number]), int(pages.offset[number]), int(number), frame, dtype)
+            path, offset = pages.files[pages.file[number]], int(pages.offset[number])
+            frames[i] = opened.frame(path, offset, int(number), frame, dtype)
         return frames.reshape(*wanted.shape, *frame)[(..., *key[-2:])]
 
     return take
 
 
 class _OpenFiles:
-    """The few files read last, kept open; safe to use from several threads."""
+    """The few files of a movie that were read last, kept open; safe to use from several threads."""
 
-    def __init__(self, paths: tuple[Path, ...]) -> None:
-        self._paths, self._lock = paths, threading.Lock()
-        self._tifs: OrderedDict[int, tifffile.TiffFile] = OrderedDict()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._tifs: OrderedDict[Path, tifffile.TiffFile] = OrderedDict()
 
-    def frame(self, file: int, offset: int, number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    def frame(self, path: Path, offset: int, number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """The page at `offset`, decoded; `number` is for messages."""
         with self._lock:
-            tif = self._tif(file)
+            tif = self._tif(path)
             tif.filehandle.seek(offset)
             page = tifffile.TiffPage(tif, index=number)
-            _check_frame(self._paths[file], number, page, tif.filehandle.size, shape, dtype)
+            _check_frame(path, number, page, tif.filehandle.size, shape, dtype)
             return page.asarray()
 
-    def _tif(self, file: int) -> tifffile.TiffFile:
-        if file not in self._tifs:
-            self._tifs[file] = tifffile.TiffFile(self._paths[file])
-        self._tifs.move_to_end(file)
+    def _tif(self, path: Path) -> tifffile.TiffFile:
+        if path not in self._tifs:
+            self._tifs[path] = tifffile.TiffFile(path)
+        self._tifs.move_to_end(path)
         while len(self._tifs) > OPEN_FILES:
             self._tifs.popitem(last=False)[1].close()
-        return self._tifs[file]
+        return self._tifs[path]
 
 
 def _check_frame(path: Path, number: int, page: tifffile.TiffPage, size: int, shape: tuple[int, ...],
@@ -183,8 +188,7 @@ def _check_frame(path: Path, number: int, page: tifffile.TiffPage, size: int, sh
                          "all frames of a movie must be alike")
     end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
     if end > size:
-        raise InputError(f"{path} is truncated: frame {number} ends at byte {end}, the file at byte {size}; "
-                         "copy the file again")
+        raise _truncated(path, f"frame {number} ends at byte {end}", size)
 
 
 def _directories(path: Path) -> np.ndarray:
@@ -200,16 +204,32 @@ def _directories(path: Path) -> np.ndarray:
         while position:
             if position in offsets:
                 raise InputError(f"{path} is damaged: its pages form a circle; copy the file again")
-            end = position + counts.size + (
-                counts.unpack_from(data, position)[0] * entry if position + counts.size <= len(data) else 0)
+            inside = position + counts.size <= len(data)
+            end = position + counts.size + (counts.unpack_from(data, position)[0] * entry if inside else 0)
             if end + links.size > len(data):
-                raise InputError(f"{path} is truncated: frame {len(offsets)} begins at byte {position}, "
-                                 f"the file ends at byte {len(data)}; copy the file again")
+                raise _truncated(path, f"frame {len(offsets)} begins at byte {position}", len(data))
+            if not offsets:
+                _check_tags(path, data, order, range(position + counts.size, end, entry))
             offsets[position] = None
             position = links.unpack_from(data, end)[0]
     if not offsets:
         raise InputError(f"{path} holds no frames; pass a movie")
     return np.fromiter(offsets, np.int64, len(offsets))
+
+
+def _check_tags(path: Path, data: mmap.mmap, order: str, entries: range) -> None:
+    """The texts of the first page (which hold the axes) must not be cut off."""
+    link = struct.Struct(order + ("Q" if entries.step == 20 else "I"))
+    for entry in entries:
+        kind = struct.unpack_from(order + "H", data, entry + 2)[0]
+        size = link.unpack_from(data, entry + 4)[0] * TYPE_BYTES.get(kind, 0)
+        value = link.unpack_from(data, entry + 4 + link.size)[0]
+        if size > link.size and value + size > len(data):
+            raise _truncated(path, f"its description ends at byte {value + size}", len(data))
+
+
+def _truncated(path: Path, what: str, size: int) -> InputError:
+    return InputError(f"{path} is truncated: {what}, the file ends at byte {size}; copy the file again")
 
 
 def _header(path: Path, data: mmap.mmap) -> tuple[str, bool]:

@@ -1,10 +1,10 @@
 """What a run found: the numbers as report.json, and one self-contained report.html to look at."""
 
-import json
 from pathlib import Path
 
 from udenoise.arrays import Json
 from udenoise.io import Movie
+from udenoise.io.store import write_json
 from udenoise.report.numbers import report_numbers
 from udenoise.report.page import page_data, render
 from udenoise.report.pictures import read_moments
@@ -26,12 +26,15 @@ def write_report(run: Path, movie: Movie) -> Json:
     numbers = report_numbers(sources, movie, moments)
     page = render(numbers, page_data(sources, numbers, moments, movie.shape))
     _replace(run / "report.html", page)
-    _replace(run / "report.json", json.dumps(numbers, indent=1, allow_nan=False) + "\n")
+    write_json(run / "report.json", numbers)  # last: its presence says that the run is complete
     return numbers
 
 
 def _replace(path: Path, text: str) -> None:
     """The file appears whole or not at all."""
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", errors="replace")  # paths may hold bytes that are no text
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

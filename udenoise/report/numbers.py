@@ -87,7 +87,8 @@ def calibration_summary(calibration: Json | None) -> Json | None:
             "scale_ratio": _ratios(as_floats(calibration.get("measured")), as_floats(calibration.get("predicted"))),
             "rois": len(predicted), "roi_ratio": _ratio(measured, predicted),
             "roi_ratio_se": _ratio(np.sqrt((se**2).sum(keepdims=True)), predicted.sum(keepdims=True)),
-            "roi_within_2_se": agree, "rois_measured_not_positive": int((measured <= 0).sum())}
+            "roi_within_2_se": agree, "roi_factor_median": _median(as_floats(roi.get("factor"))),
+            "rois_measured_not_positive": int((measured <= 0).sum())}
 
 
 def roi_table(sources: Sources) -> list[Json]:
@@ -130,13 +131,12 @@ def trace_summary(rois: list[Json], sources: Sources) -> Json | None:
         return None
 
     def median(name: str) -> float | None:
-        values = as_floats([roi.get(name) for roi in rois])
-        return float(np.median(values[np.isfinite(values)])) if np.isfinite(values).any() else None
+        return _median(as_floats([roi.get(name) for roi in rois]))
 
     ratios = as_floats([roi["raw_noise_sd"] / roi["median_sd"] if roi["median_sd"] else None for roi in rois])
     levels = [float(level) for level in sources.traces.attrs["levels"]]
     return {"rois": len(rois), "nu_median": median("nu"), "raw_noise_sd_median": median("raw_noise_sd"),
-            "sd_median": median("median_sd"), "ratio_median": float(np.nanmedian(ratios)), "levels": levels,
+            "sd_median": median("median_sd"), "ratio_median": _median(ratios), "levels": levels,
             "shown_levels": [levels[i] for i in chosen_levels(sources)]}
 
 
@@ -146,7 +146,9 @@ def as_floats(values: Any) -> np.ndarray:
 
 
 def plain(value: Any) -> Any:
-    """JSON's own types; what is not finite becomes null."""
+    """JSON's own types; what is not finite becomes null, and bytes in a path that are no text become `?`."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
@@ -156,6 +158,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _median(values: np.ndarray) -> float | None:
+    """Of the finite ones."""
+    return float(np.median(values[np.isfinite(values)])) if np.isfinite(values).any() else None
 
 
 def _ratio(measured: np.ndarray, predicted: np.ndarray) -> float | None:

@@ -62,11 +62,12 @@ def _traces(traces: Json | None) -> str:
 def _calibration(calibration: Json | None) -> str:
     if not calibration or calibration["roi_ratio"] is None:
         return ""
-    ratio, se = calibration["roi_ratio"], calibration["roi_ratio_se"]
+    ratio, se, factor = (calibration[name] for name in ("roi_ratio", "roi_ratio_se", "roi_factor_median"))
     judged = ("agrees with" if abs(ratio - 1) <= max(TRUE_WITHIN, 2 * (se or 0)) else
               "is larger than" if ratio > 1 else "is smaller than")
     return (f"Checked on this movie without ground truth, the measured error variance over all ROIs {judged} the "
-            f"predicted one (measured / predicted = {number(ratio, 2)}{f' ± {number(se, 2)}' if se else ''}).")
+            f"predicted one (measured / predicted = {number(ratio, 2)}{f' ± {number(se, 2)}' if se else ''})"
+            f"{f'; the corridors contain a factor on it, {number(factor)} in the median' if factor else ''}.")
 
 
 def _nu(traces: Json | None) -> str:

@@ -89,6 +89,8 @@ function roiCalibration(parent, roi) {
     ? `${percent(summary.roi_within_2_se)} of ROIs lie within two standard errors of the line. ` : '';
   const area = plot(host, ...draws('linear'), { label: 'Measured against predicted error variance of each ROI',
     note: `Bars: one standard error. ${within}Over all ROIs measured / predicted = ${format(summary.roi_ratio)}. `
+      + (Number.isFinite(summary.roi_factor_median) ? 'The corridors use the predicted variance times a factor of each ROI '
+      + `(median ${format(summary.roi_factor_median)}), fitted to these points and drawn towards their common value. ` : '')
       + (negative ? `${negative} measured variance${negative === 1 ? ' is' : 's are'} not positive and cannot be shown on log axes.` : '') });
   area.id = 'roi-calibration';
   area.on('plotly_click', event => { if (event.points[0].curveNumber === 1) choose(event.points[0].pointNumber); });
@@ -103,6 +105,7 @@ function scaleCalibration(parent, calibration) {
   const factors = [['factor_shared', 'the shared part'], ['factor_pixel', 'the part of each pixel by itself']]
     .filter(([name]) => Number.isFinite(calibration[name])).map(([name, text]) => `${text} × ${format(calibration[name])}`);
   return plot(parent, [line('predicted', 'predicted error', '#d9480f', 'dash'), line('measured', 'measured error', TEAL, 'solid'),
+    line('stated', 'predicted, not recalibrated', '#f4a37a', 'dot'),
     line('noise', 'noise of the movie', GREY, 'dot')].filter(trace => trace.y.length),
   { xaxis: axis('side of the square (pixels)', { type: 'log', tickvals: scales }),
     yaxis: axis('variance (counts²)', { type: 'log' }), showlegend: true, height: 380 }, { title: 'Averages over squares',

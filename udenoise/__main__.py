@@ -1,0 +1,5 @@
+"""python -m udenoise"""
+
+from udenoise.cli import main
+
+main()

@@ -1,0 +1,145 @@
+"""A movie with known truth through the whole job, and a table that says how well it went."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from udenoise import metrics
+from udenoise.config import Config, SimulationConfig, TraceConfig, TrainConfig, from_json
+from udenoise.errors import InputError
+from udenoise.io.store import read_group, read_json, write_json
+from udenoise.io.tiff import write_tiff
+from udenoise.pipeline import run
+from udenoise.regions import neuropil_rings
+from udenoise.results import load_rois_npz
+from udenoise.simulate import save_simulation, simulate
+from udenoise.traces import f0
+
+SIGMAS = np.array([0.5, 0.7, 1, 1.4, 2, 2.5, 3, 4, 5, 6, 8, 10, 14, 20])
+"""Temporal Gaussians offered as the baseline, frames."""
+DEMO_STEPS = 1500
+
+
+class Outcome(NamedTuple):
+    """How one run compares with the truth; ROI errors in counts², each ROI divided by its raw error where relative."""
+
+    raw_error: float
+    gaussian_sigma: float
+    gaussian_error: float
+    wiener_error: float
+    error: float
+    relative_to_gaussian: float
+    fluorescence: metrics.Summary
+    dff_levels: tuple[float, ...]
+    dff_coverage: tuple[float, ...]
+    simultaneous_coverage: tuple[float, ...]
+
+
+def write_simulation(config: SimulationConfig, folder: str | Path) -> Path:
+    """Simulate and write `movie.tif`, `rois.npy`, `truth.npz` and `simulation.json` into a folder."""
+    target = Path(folder)
+    if target.exists() and any(target.iterdir()) and not (target / "simulation.json").is_file():
+        raise InputError(f"{target} is not empty; give another folder: -o OTHER")
+    simulation = simulate(config)
+    save_simulation(simulation, config, target)
+    write_tiff(target / "movie.tif", simulation.movie, simulation.frame_rate_hz)
+    return target
+
+
+def demo(output: str | Path = "udenoise-demo", seed: int = 1, overwrite: bool = False, quiet: bool = False) -> Path:
+    """Simulate a movie, run the whole job on it, print how close it came to the truth, and leave a report."""
+    folder = Path(output)
+    settings = SimulationConfig(seed=seed)
+    known = folder / "simulation" / "simulation.json"
+    if overwrite or not known.is_file() or read_json(known) != asdict(settings):
+        write_simulation(settings, folder / "simulation")
+    source = folder / "simulation"
+    config = replace(Config(seed=seed), train=TrainConfig(steps=DEMO_STEPS))
+    run(source / "movie.tif", folder / "run", source / "rois.npy", config, overwrite, quiet=quiet)
+    outcome = judge(folder / "run", source / "truth.npz")
+    write_json(folder / "outcome.json", plain(outcome))
+    print_outcomes({f"{settings.photons:g} photons": outcome})
+    Console().print(f"Report: {folder / 'run' / 'report.html'}")
+    return folder
+
+
+def judge(folder: Path, truth_file: Path) -> Outcome:
+    """Compare a run's traces with the truth of its simulation."""
+    with np.load(truth_file, allow_pickle=False) as truth:
+        true, clean, rate = truth["traces"], truth["clean"], float(truth["frame_rate_hz"])
+    arrays, about = read_group(folder / "traces.zarr")
+    levels = tuple(about["levels"])
+    raw, mean, sd = (arrays[name] for name in ("raw", "mean", "sd"))
+    filled = np.stack([_filled(trace) for trace in raw])
+    gaussian = metrics.best_temporal_gaussian(filled, true, SIGMAS)
+    raw_error = metrics.roi_error(filled, true)
+    wiener = metrics.oracle_wiener(filled, true, raw_error)
+    summary = metrics.summary(true, mean, sd, arrays["lower"], arrays["upper"], levels)
+    error = metrics.roi_error(mean, true)
+    relative = np.mean(error / raw_error) / np.mean(metrics.roi_error(gaussian.estimate, true) / raw_error)
+    deviation = np.abs(mean - true)
+    within = [float(np.mean((deviation <= k[:, None] * sd).all(1))) for k in arrays["simultaneous"]]
+    dff_truth = _true_dff(folder, true, clean, rate)
+    held = [
+        metrics.coverage(dff_truth, low, high) for low, high in zip(arrays["dff/lower"], arrays["dff/upper"], strict=True)
+    ]  # fmt: skip
+    return Outcome(
+        float(raw_error.mean()), gaussian.sigma, float(gaussian.error), float(metrics.roi_error(wiener, true).mean()),
+        float(error.mean()), float(relative), summary, levels, tuple(held), tuple(within),
+    )  # fmt: skip
+
+
+def _true_dff(folder: Path, true: np.ndarray, clean: np.ndarray, rate: float) -> np.ndarray:
+    """ΔF/F of the noiseless movie by the same neuropil ring, coefficient and F₀."""
+    config = from_json(TraceConfig, read_json(folder / "config.json")["config"]["trace"])
+    rings = neuropil_rings(load_rois_npz(folder / "rois.npz"))
+    around = np.stack([clean.reshape(len(clean), -1)[:, i] @ w for i, w in zip(rings.index, rings.weight, strict=True)])
+    ratio = config.neuropil_coefficient
+    subtracted = true - config.offset_counts - ratio * (around - config.offset_counts)
+    return subtracted / f0(subtracted, config, rate) - 1
+
+
+def _filled(trace: np.ndarray) -> np.ndarray:
+    known = np.flatnonzero(~np.isnan(trace))
+    return np.interp(np.arange(len(trace)), known, trace[known])
+
+
+def plain(outcome: Outcome) -> dict[str, Any]:
+    """The outcome as plain data."""
+    return outcome._asdict() | {"fluorescence": outcome.fluorescence._asdict()}
+
+
+def print_outcomes(outcomes: dict[str, Outcome]) -> None:
+    """Two tables: errors of ROI traces, and how often each corridor holds."""
+    console = Console()
+    errors = _table("ROI error against the truth (counts², mean over ROIs and frames)",
+                    ["movie", "raw", "best Gaussian in time", "oracle Wiener", "udenoise", "udenoise / Gaussian",
+                     "per ROI", "in fast changes", "event amplitude", "CRPS", "sd / RMSE"])  # fmt: skip
+    for name, o in outcomes.items():
+        s = o.fluorescence
+        errors.add_row(name, f"{o.raw_error:.3g}", f"{o.gaussian_error:.3g} (σ {o.gaussian_sigma:g})", f"{o.wiener_error:.3g}",
+                       f"{o.error:.3g}", f"{o.error / o.gaussian_error:.2f}", f"{o.relative_to_gaussian:.2f}",
+                       f"{s.fast_error:.3g}", f"{s.event_amplitude:.2f}", f"{s.crps:.3g}", f"{s.width_ratio:.2f}")  # fmt: skip
+    console.print(errors)
+    levels = next(iter(outcomes.values())).fluorescence.levels
+    held = _table("How often the corridor holds the truth", ["movie", "frames", *(f"{100 * q:g} %" for q in levels)])
+    for name, o in outcomes.items():
+        s = o.fluorescence
+        rows = {"all": s.coverage, "fastest 3 %": s.fast_coverage, "events": s.event_coverage, "ΔF/F, all": o.dff_coverage,
+                "whole trace at once": o.simultaneous_coverage}  # fmt: skip
+        for which, values in rows.items():
+            held.add_row(name, which, *(f"{100 * v:.1f} %" for v in values))
+    console.print(held)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
