@@ -20,7 +20,7 @@ def noise_of(counts, bad_rows=(), bad_frames=(), kernel=None) -> NoiseModel:
     white[3, 3] = 1
     return NoiseModel(
         gain=GAIN, intercept=READ**2 - GAIN * OFFSET, kernel=white if kernel is None else kernel, difference_lag1=-0.5,
-        bin_mean=np.array([200.0]), bin_variance=np.array([5000.0]), photons=2.0,
+        field=np.ones((1, 1)), bin_mean=np.array([200.0]), bin_variance=np.array([5000.0]), photons=2.0,
         bad_rows=np.array(bad_rows, np.int64).reshape(-1, 2), bad_frames=np.array(bad_frames, np.int64),
         breaks=np.zeros(0, np.int64), saturated_at=None, saturated_fraction=0.0, clipped_at=None, clipped_fraction=0.0,
         ramp=0.0, frame_mean=counts.mean((1, 2)).astype(np.float32), warnings=(),

@@ -54,7 +54,7 @@ def estimate_anatomy(movie: Movie, noise: NoiseModel, progress: Callable[[int], 
 
     Slow common changes (bleaching, ramps, neuropil that glows everywhere) would light up in every pixel, so `excess`
     and `correlation` are taken after linear regression of each pixel on the field's brightness (`noise.frame_mean`).
-    `excess` is that variance minus `noise.variance(mean)`; `correlation` is that covariance minus the noise's own,
+    `excess` is that variance minus `noise.pixel_variance(mean)`; `correlation` is that covariance minus the noise's own,
     `sqrt(v v') ρ`, over the standard deviations (noise included): a dim cell is less correlated than a bright one.
     `progress(frames done)` is called per chunk. Raises InputError where no frame is good.
     """
@@ -158,8 +158,8 @@ def _images(sums: _Sums, reference: np.ndarray, noise: NoiseModel) -> Anatomy:
         count=np.broadcast_to(sums.count, mean.shape).astype(np.int32),
         mean=mean.astype(np.float32),
         std=np.sqrt(variance).astype(np.float32),
-        excess=(own - noise.variance(mean)).astype(np.float32),
-        correlation=_correlation(sums, shift, slope, own, noise.variance(mean), noise.kernel).astype(np.float32),
+        excess=(own - noise.pixel_variance(mean)).astype(np.float32),
+        correlation=_correlation(sums, shift, slope, own, noise.pixel_variance(mean), noise.kernel).astype(np.float32),
         maximum=np.where(np.isfinite(sums.maximum), sums.maximum, reference).astype(np.float32),
     )
 

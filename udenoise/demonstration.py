@@ -13,7 +13,7 @@ from udenoise import metrics
 from udenoise.config import Config, SimulationConfig, TraceConfig, TrainConfig, from_json
 from udenoise.errors import InputError
 from udenoise.io.store import read_group, read_json, write_json
-from udenoise.io.tiff import write_tiff
+from udenoise.io.tiff_writer import write_tiff
 from udenoise.pipeline import run
 from udenoise.regions import neuropil_rings
 from udenoise.results import load_rois_npz

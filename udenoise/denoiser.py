@@ -40,10 +40,11 @@ def resolve(config: NetworkConfig, frame_rate_hz: float | None, frames: int) -> 
 
 
 def predict(
-    params: Any, config: NetworkConfig, scale: Scaling, averages: Array, weights: Array, mean: Array, key: Array | None = None
+    params: Any, config: NetworkConfig, scale: Scaling, averages: Array, weights: Array, mean: Array, ratio: Array,
+    key: Array | None = None,
 ) -> Prior:
-    """The prior of hidden frames (B Y X, whitened), from window averages (B K Y X), their weights and hidden means."""
-    sigma = network.whitening(mean, scale.gain, scale.intercept, scale.floor)
+    """The prior of hidden frames (B Y X, whitened), from window averages (B K Y X), their weights, hidden means, noise ratio."""
+    sigma = scale.sigma(mean, ratio)
     windows = network.whiten_windows(averages, weights, mean, sigma)
     missing = 1.0 - (jnp.sum(weights, axis=-1) > 0.5)
     return network.apply(params, config, windows, missing, network.anatomy_features(mean, sigma, scale.level), key)

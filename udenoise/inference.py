@@ -53,8 +53,9 @@ def prepare(
     spacing = denoiser.config.lattice_spacing
     frame = partial(fuse, scale=scale, spacing=spacing, kernel_factors=factors, regions=regions, extra=extra)
 
-    def blind(averages: Array, weights: Array, mean: Array, key: Array) -> Prior:
-        return _with_dropout(denoiser, scale, averages, weights, mean, key, config.dropout_draws)
+    def blind(averages: Array, weights: Array, mean: Array, ratio: Array, key: Array) -> Prior:
+        one = partial(predict, denoiser.params, denoiser.config, scale, averages, weights, mean, ratio)
+        return _with_dropout(one, key, config.dropout_draws)
 
     def fused(prior: Prior, evidence: Evidence, by: Recalibration) -> FramePosterior:
         return jax.lax.map(lambda both: frame(*both), (recalibrated(prior, by), evidence))
@@ -69,11 +70,10 @@ def prepare(
     )  # fmt: skip
 
 
-def _with_dropout(denoiser, scale, averages, weights, mean, key, draws) -> Prior:
+def _with_dropout(one: Callable[..., Prior], key: Array, draws: int) -> Prior:
     """The prior; with dropout draws, their mean, and their deviations as further factor maps (draws share them too)."""
     if draws == 0:
-        return predict(denoiser.params, denoiser.config, scale, averages, weights, mean)
-    one = partial(predict, denoiser.params, denoiser.config, scale, averages, weights, mean)
+        return one()
     passes = jax.lax.map(one, jax.random.split(key, draws))
     centre = jax.tree.map(lambda x: x.mean(0), passes)
     spread = jnp.moveaxis(passes.deviation - centre.deviation, 0, -1) / np.sqrt(max(draws - 1, 1))
@@ -96,7 +96,8 @@ def read_chunk(inference: Inference, start: int, size: int, change: Change | Non
         wide[b, :, b : b + 2 * context + 1] = narrow[b]
     wide[np.arange(start, start + size) >= T] = 0
     real = np.broadcast_to(good[own][:, :, None], mean.shape).astype(np.float32)
-    evidence = Evidence(frames[own].astype(np.float32), real, mean)
+    ratio = np.broadcast_to(recording.ratio, mean.shape)
+    evidence = Evidence(frames[own].astype(np.float32), real, mean, ratio)
     return Chunk(start, inference.average(wide, frames), wide, evidence)
 
 
@@ -106,14 +107,15 @@ def predict_chunk(inference: Inference, chunk: Chunk, seed: int = 0) -> Prior:
     key = jax.random.key(seed)  # the same dropped channels in every chunk and tile: a draw is one network
     pad = [(0, -side % STRIDE) for side in (Y, X)]
     averages = jnp.pad(chunk.averages, ((0, 0), (0, 0), *pad), mode="edge")
-    mean = jnp.pad(chunk.evidence.mean, ((0, 0), *pad), mode="edge")
+    mean, ratio = (jnp.pad(image, ((0, 0), *pad), mode="edge") for image in (chunk.evidence.mean, chunk.evidence.ratio))
     run = partial(inference.prior, weights=chunk.weights, key=key)
     tiles = list(_tiles(mean.shape[1:], inference.config.tile))
     if len(tiles) == 1:
-        return jax.tree.map(lambda x: x[:, :Y, :X], run(averages, mean=mean))
+        return jax.tree.map(lambda x: x[:, :Y, :X], run(averages, mean=mean, ratio=ratio))
     whole = None
     for (y0, x0), (y1, x1), side in tiles:
-        part = run(averages[:, :, y0 : y0 + side[0], x0 : x0 + side[1]], mean=mean[:, y0 : y0 + side[0], x0 : x0 + side[1]])
+        at = (..., slice(y0, y0 + side[0]), slice(x0, x0 + side[1]))
+        part = run(averages[at], mean=mean[at], ratio=ratio[at])
         whole = whole or jax.tree.map(lambda p: np.zeros((p.shape[0], *mean.shape[1:], *p.shape[3:]), np.float32), part)
         for target, source in zip(whole, part, strict=True):
             target[:, y1[0] : y1[1], x1[0] : x1[1]] = source[:, y1[0] - y0 : y1[1] - y0, x1[0] - x0 : x1[1] - x0]

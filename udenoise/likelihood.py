@@ -31,8 +31,11 @@ def box_noise_factor(kernel: Float[np.ndarray, "ky kx"], side: int) -> float:
     return float(fall_y @ kernel @ fall_x)
 
 
-def noise_in_whitened_units(deviation: Array, sigma: Array, gain: float) -> Array:
-    """`v/σ₀² = 1 + a δ/σ₀`: noise at the predicted signal instead of at the mean image; at least a tenth."""
+def noise_in_whitened_units(deviation: Array, sigma: Array, gain: Array) -> Array:
+    """`v/σ₀² = 1 + a δ/σ₀`: noise at the predicted signal instead of at the mean image; at least a tenth.
+
+    `gain` is that of each pixel (counts per photon, `a q`).
+    """
     return jnp.maximum(1 + gain * jax.lax.stop_gradient(deviation) / sigma, 0.1)
 
 
@@ -76,7 +79,7 @@ def composite_nll(
     noise: Float[Array, "B Y X"],
     kernel_factors: tuple[float, ...],
     spacing: int,
-    weights: tuple[float, ...] = (1.0,) * len(SCALES),
+    weights: tuple[float, ...] = tuple(1 / s for s in SCALES),
 ) -> Float[Array, ""]:
     """Weighted mean over scales of `½ log V + ½ r²/V`, over the squares that hold no masked pixel."""
     total = 0.0
@@ -91,7 +94,7 @@ def composite_nll(
             D = jnp.where(whole, D, UNMEASURED)
             joint = joint_nll(r, D, design, spacing // s) - 0.5 * jnp.sum(jnp.where(whole, jnp.log(k / s**2), jnp.log(UNMEASURED)))
             total += JOINT_WEIGHT * joint / jnp.maximum(jnp.sum(whole), 1)
-    return total / sum(weights)
+    return total / (sum(weights) + JOINT_WEIGHT * len(JOINT_SCALES))
 
 
 def joint_nll(

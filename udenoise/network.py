@@ -67,9 +67,9 @@ def _span(context: int, first: int, stop: int, side: int) -> np.ndarray:
     return (distance >= first) & (distance < stop)
 
 
-def whitening(mean: Array, gain: float, intercept: float, floor: float) -> Array:
-    """`σ₀ = sqrt(a m + c)`, counts: the noise's standard deviation at the mean image, floored (counts²)."""
-    return jnp.sqrt(jnp.maximum(gain * mean + intercept, floor))
+def whitening(mean: Array, ratio: Array, gain: float, intercept: float, floor: float) -> Array:
+    """`σ₀ = sqrt((a m + c) q)`, counts: the noise's standard deviation at the mean image; q is `NoiseModel.relative`."""
+    return jnp.sqrt(jnp.maximum(gain * mean + intercept, floor) * ratio)
 
 
 def whiten_windows(

@@ -339,7 +339,7 @@ def _memory(job: Run, recording: Recording, net: Denoiser, regions, by: Recalibr
         return sampling.Memory(**read_json(path)["memory"])
     T, tau = len(recording.movie), sampling.SPLIT
     machine = inference.prepare(recording, net, job.config.denoise, regions, extra=1 + tau**2)
-    sigma = np.sqrt(recording.noise.variance(recording.anatomy.mean)).astype(np.float32)
+    sigma = np.sqrt(recording.noise.pixel_variance(recording.anatomy.mean)).astype(np.float32)
     kernel, seed = recording.noise.kernel, job.config.seed
 
     def seen(first: int, frames: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from udenoise import gaussian
 from udenoise.gaussian import HIGHEST, Latents
 from udenoise.likelihood import SCALES, box_mean, box_moments, noise_in_whitened_units
-from udenoise.network import Prior, whitening
+from udenoise.network import Prior
 from udenoise.recording import Scaling
 from udenoise.regions import Regions
 
@@ -53,11 +53,12 @@ class FramePosterior(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """One frame as measured: counts, which pixels are real, and the mean image without it."""
+    """One frame as measured: counts, which pixels are real, the mean image without it, and the noise's ratio to the line."""
 
-    frame: Float[Array, "Y X"]
-    good: Float[Array, "Y X"]
-    mean: Float[Array, "Y X"]
+    frame: Float[Array, "*B Y X"]
+    good: Float[Array, "*B Y X"]
+    mean: Float[Array, "*B Y X"]
+    ratio: Float[Array, "*B Y X"]
 
 
 def recalibrated(prior: Prior, by: Recalibration) -> Prior:
@@ -65,7 +66,7 @@ def recalibrated(prior: Prior, by: Recalibration) -> Prior:
     return Prior(prior.deviation, prior.diagonal * by.pixel, prior.factors * jnp.sqrt(by.shared))
 
 
-def noise_of(prior: Prior, sigma: Array, gain: float, extra: float = 1.0) -> Array:
+def noise_of(prior: Prior, sigma: Array, gain: Array, extra: float = 1.0) -> Array:
     """Noise variance at the predicted signal, whitened; `extra` for movies to which noise was added."""
     return noise_in_whitened_units(prior.deviation, sigma, gain) * extra
 
@@ -77,9 +78,9 @@ def fuse(
     """Posterior of one frame (prior without batch axis, Y X): pixels, and regions when given."""
     shape = evidence.frame.shape
     prior, evidence = _pad(prior, evidence, gaussian.pad_to_cells(shape, spacing))
-    sigma = whitening(evidence.mean, scale.gain, scale.intercept, scale.floor)
+    sigma = scale.sigma(evidence.mean, evidence.ratio)
     residual = (evidence.frame - evidence.mean) / sigma - prior.deviation
-    white = noise_of(prior, sigma, scale.gain, extra)
+    white = noise_of(prior, sigma, scale.gain * evidence.ratio, extra)
     noise = jnp.where(evidence.good > 0, white * kernel_factors[FUSION_SCALE], jnp.inf)
     reach = 2 if regions is None else max(regions.rows.shape[-1], 2)
     given = gaussian.condition(residual, prior.diagonal, prior.factors, noise, spacing, reach)
@@ -111,7 +112,7 @@ def _pad(prior: Prior, evidence: Evidence, padded: tuple[int, int]) -> tuple[Pri
     Y, X = evidence.frame.shape
     add = ((0, padded[0] - Y), (0, padded[1] - X))
     nothing_measured = evidence._replace(good=jnp.pad(evidence.good, add))
-    rest = {name: jnp.pad(getattr(evidence, name), add, mode="edge") for name in ("frame", "mean")}
+    rest = {name: jnp.pad(getattr(evidence, name), add, mode="edge") for name in ("frame", "mean", "ratio")}
     deviation, diagonal = jnp.pad(prior.deviation, add), jnp.pad(prior.diagonal, add, constant_values=1.0)
     return Prior(deviation, diagonal, jnp.pad(prior.factors, (*add, (0, 0)))), nothing_measured._replace(**rest)
 
@@ -175,9 +176,9 @@ def scale_moments(
     prior: Prior, evidence: Evidence, scale: Scaling, spacing: int, kernel_factors: tuple[float, ...]
 ) -> ScaleMoments:
     """What blind residuals of a batch (B Y X) say about the stated variances, at every scale of the likelihood."""
-    sigma = whitening(evidence.mean, scale.gain, scale.intercept, scale.floor)
+    sigma = scale.sigma(evidence.mean, evidence.ratio)
     residual = (evidence.frame - evidence.mean) / sigma - prior.deviation
-    boxes = box_moments(residual, prior, noise_of(prior, sigma, scale.gain), kernel_factors, spacing)
+    boxes = box_moments(residual, prior, noise_of(prior, sigma, scale.gain * evidence.ratio), kernel_factors, spacing)
     whole = [goodness > 0.999 for goodness in _box_goodness(evidence.good)]
     sums = [
         [jnp.sum(jnp.where(w, part, 0.0)) for part in (r**2, own, jnp.sum(design**2, axis=(3, 4)), noise, jnp.ones_like(r))]

@@ -3,10 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from udenoise.anatomy import Anatomy, leave_one_out
 from udenoise.io import Movie
+from udenoise.network import whitening
 from udenoise.noise import NoiseModel, good_rows
 
 
@@ -18,6 +19,10 @@ class Scaling(NamedTuple):
     floor: float
     level: Float[np.ndarray, "3"]
 
+    def sigma(self, mean: Array, ratio: Array) -> Array:
+        """`σ₀` of a mean image (counts) where the noise is `ratio` times that of the photon-transfer line."""
+        return whitening(mean, ratio, self.gain, self.intercept, self.floor)
+
 
 class Recording(NamedTuple):
     """Movie, noise and anatomy: everything later stages need of the input."""
@@ -25,6 +30,11 @@ class Recording(NamedTuple):
     movie: Movie
     noise: NoiseModel
     anatomy: Anatomy
+
+    @property
+    def ratio(self) -> Float[np.ndarray, "Y X"]:
+        """Noise variance relative to the photon-transfer line, at every pixel."""
+        return self.noise.relative(self.movie.shape[1:])
 
 
 def scaling(recording: Recording) -> Scaling:

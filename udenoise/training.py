@@ -52,6 +52,7 @@ class Batch(NamedTuple):
     weights: Float[np.ndarray, "B K W"]
     hidden: Float[np.ndarray, "B Y X"]
     mean: Float[np.ndarray, "B Y X"]
+    ratio: Float[np.ndarray, "B Y X"]
     good: Float[np.ndarray, "B Y X"]
 
 
@@ -81,10 +82,10 @@ def batch_loss(
 ) -> Float[Array, ""]:
     """Composite likelihood of the hidden frames of a batch."""
     averages = jnp.einsum("bkw,bwyx->bkyx", batch.weights, batch.frames, precision=HIGHEST)
-    prior = predict(params, config, scale, averages, batch.weights, batch.mean, key)
-    sigma = network.whitening(batch.mean, scale.gain, scale.intercept, scale.floor)
+    prior = predict(params, config, scale, averages, batch.weights, batch.mean, batch.ratio, key)
+    sigma = scale.sigma(batch.mean, batch.ratio)
     residual = (batch.hidden - batch.mean) / sigma - prior.deviation
-    noise = noise_in_whitened_units(prior.deviation, sigma, scale.gain)
+    noise = noise_in_whitened_units(prior.deviation, sigma, scale.gain * batch.ratio)
     return composite_nll(residual, batch.good, prior, noise, kernel_factors, config.lattice_spacing)
 
 
@@ -171,7 +172,7 @@ def draw_batch(
     turns = random.integers(0, 8, size) if augment else np.zeros(size, int)
     square = abs(_neighbour(recording, 0, 1) - _neighbour(recording, 1, 0)) < LARGEST_ISOTROPIC_DIFFERENCE
     frames = np.empty((size, 2 * context + 1, crop, crop), np.float32)
-    target, mean, good = (np.empty((size, crop, crop), np.float32) for _ in range(3))
+    target, mean, ratio, good = (np.empty((size, crop, crop), np.float32) for _ in range(4))
     for b, (t, y, x) in enumerate(zip(hidden, top, left, strict=True)):
         window = pool.frames[t : t + 2 * context + 1, y : y + crop, x : x + crop]
         real = pool.good[t : t + 1, y : y + crop]
@@ -180,8 +181,9 @@ def draw_batch(
         masked = np.broadcast_to(real[0][:, None], own.shape)
         turn = partial(_turn, number=int(turns[b]), square=square)
         frames[b], target[b], mean[b], good[b] = turn(window), turn(window[context]), turn(own), turn(masked)
+        ratio[b] = turn(recording.ratio[y : y + crop, x : x + crop])
     frames[:, context] = 0  # the hidden frame is not even handed over
-    return Batch(frames, weights, target, mean, good)
+    return Batch(frames, weights, target, mean, ratio, good)
 
 
 def _crop_anatomy(recording: Recording, y: int, x: int, crop: int):

@@ -1,6 +1,7 @@
 """Movies in HDF5, NWB and MATLAB v7.3 files."""
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -65,6 +66,7 @@ def _axes(data: h5py.Dataset) -> str | None:
 
 def _frame_rate_hz(data: h5py.Dataset) -> float | None:
     """NWB: attribute `rate` of `starting_time`, beside the data, Hz."""
-    start = data.parent.get("starting_time")
+    parent: Any = data.parent
+    start = parent.get("starting_time")
     rate = start.attrs.get("rate") if isinstance(start, h5py.Dataset) else None
     return float(rate) if rate is not None else None

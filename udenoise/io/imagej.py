@@ -2,7 +2,7 @@
 
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import roifile
@@ -59,7 +59,7 @@ def _bounded(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
 def _region(path: Path, name: str, data: bytes, shape: tuple[int, int]) -> Region:
     try:
         roi = roifile.ImagejRoi.frombytes(data)
-        loops = roi.coordinates(multi=True)
+        loops: Any = roi.coordinates(multi=True)
     except Exception as error:  # whatever a damaged file makes of the parser
         raise InputError(f"{path}: region {name} cannot be read ({error}); save it again in ImageJ") from error
     name = roi.name or name

@@ -18,7 +18,7 @@ class Rois(NamedTuple):
 
     names: tuple[str, ...]
     """N unique names."""
-    index: Int32[np.ndarray, "N P"]
+    index: Int32[np.ndarray, "N P"]  # pyright: ignore[reportIncompatibleMethodOverride]
     """Flat pixel index y * X + x, padded with 0."""
     weight: Float32[np.ndarray, "N P"]
     """Weights, padded with 0; each row sums to 1."""
@@ -177,7 +177,7 @@ def _suite2p(stat: Path, shape: tuple[int, int]) -> Rois:
     if not keep.any():
         raise InputError(f"{stat}: none of {len(found)} regions is a cell in iscell.npy; mark cells in Suite2p, "
                          "or move iscell.npy away to use all")
-    return _assemble([_stat(stat, i, found[i]) for i in np.flatnonzero(keep)], str(stat), shape)
+    return _assemble([_stat(stat, i, found[i]) for i in np.flatnonzero(keep).tolist()], str(stat), shape)
 
 
 def _iscell(path: Path, count: int) -> np.ndarray:

@@ -92,7 +92,7 @@ def open_movie_store(path: str | Path) -> MovieStore:
     try:
         group = zarr.open_group(str(path), mode="r")
         names = tuple(sorted(name for name, _ in group.groups()))
-        arrays = [group[f"{name}/0"] for name in names]
+        arrays: list[Any] = [group[f"{name}/0"] for name in names]
         return MovieStore(path, names, arrays[0].shape, arrays[0].shards[0])
     except Exception as error:  # whatever is missing or damaged
         raise InputError(f"{path} is no store that udenoise wrote ({_reason(error)}); "

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -53,7 +53,7 @@ def _open_one(path: Path, opened: "_OpenFiles") -> tuple[Stored, set[Path]]:
     offsets = _directories(path)
     try:
         with tifffile.TiffFile(path) as tif:
-            page = tif.pages.first
+            page: Any = tif.pages.first
             _check_page(path, page)
             single = len(offsets) == 1 and (tif.is_imagej or tif.is_shaped)
             if single or tif.is_ome or tif.is_stk or tif.is_lsm or tif.is_mmstack:
@@ -86,7 +86,8 @@ def _open_series(path: Path, tif: tifffile.TiffFile, opened: "_OpenFiles") -> tu
     if tif.is_ome and len(tif.series) > 1:
         raise InputError(f"{path} holds {len(tif.series)} images (positions); save the one to denoise alone")
     series = tif.series[0]
-    page, shape = series.keyframe, tuple(int(n) for n in series.shape)
+    page: Any = series.keyframe
+    shape = tuple(int(n) for n in series.shape)
     lead = shape[:-len(page.shape)]
     axes = series.axes
     _check_page(path, page)
@@ -101,7 +102,7 @@ def _open_series(path: Path, tif: tifffile.TiffFile, opened: "_OpenFiles") -> tu
 
 
 def _pages_of(path: Path, series: tifffile.TiffPageSeries) -> Pages:
-    listed = list(series.pages)
+    listed: list[Any] = list(series.pages)
     lost = [i for i, page in enumerate(listed) if page is None]
     if lost:
         raise InputError(f"{path} lacks {len(lost)} of its {len(listed)} frames (the first is frame {lost[0]}); "
@@ -135,7 +136,7 @@ def _check_stack(path: Path, tif: tifffile.TiffFile) -> None:
         raise InputError(f"{path} is truncated: it says {images} frames and holds {have}; copy the file again")
 
 
-def _take_contiguous(path: Path, page: tifffile.TiffPage, shape: tuple[int, ...]) -> Take:
+def _take_contiguous(path: Path, page: Any, shape: tuple[int, ...]) -> Take:
     dtype = np.dtype(page.parent.byteorder + page.dtype.char)
     frames = np.memmap(path, dtype, "r", page.dataoffsets[0], shape)
     return lambda key: np.array(frames[key])

@@ -29,7 +29,7 @@ def load_npy(path: Path) -> Any:
             if not objects:
                 file.seek(0)
                 return np.load(file, allow_pickle=False)
-            return _plain(_Unpickler(file).load(), shape)
+            return _plain(_Unpickler(file, encoding="latin1").load(), shape)
     except (InputError, FileNotFoundError):
         raise
     except Exception as error:  # whatever a damaged or malicious file makes of it
@@ -97,11 +97,14 @@ def _array(data: Any, kind: Any, shape: Any, order: Any = "C") -> Any:
         if type(data) is not list or len(data) != prod(shape):
             raise pickle.UnpicklingError("malformed array of objects")
         return data  # one dimension is all that Suite2p and Cellpose use
-    return np.frombuffer(bytes(data), kind.dtype).reshape(shape, order=order).astype(kind.dtype.newbyteorder("="))
+    data = data.encode("latin1") if isinstance(data, str) else data  # bytes from Python 2
+    if not isinstance(data, (bytes, bytearray)):
+        raise pickle.UnpicklingError("malformed array")
+    return np.frombuffer(data, kind.dtype).reshape(shape, order=order).astype(kind.dtype.newbyteorder("="))
 
 
 def _scalar(kind: Any, data: Any = b"") -> Any:
-    return _array(data.encode("latin1") if isinstance(data, str) else data, kind, ()).item()
+    return _array(data, kind, ()).item()
 
 
 def _latin1(text: str, encoding: str) -> bytes:

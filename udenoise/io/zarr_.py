@@ -89,13 +89,13 @@ def _stored(array: Any, path: Path, axes: str | None, frame_rate_hz: float | Non
 
 
 def _named_axes(array: zarr.Array) -> str | None:
-    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    names: Any = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
     return axes_from_names(list(names)) if names else None
 
 
 def _multiscales(node: zarr.Group) -> Mapping[str, Any] | None:
     """OME-Zarr 0.5 keeps them under `ome`, 0.4 at the top."""
-    attributes = node.attrs.asdict()
+    attributes: dict[str, Any] = node.attrs.asdict()
     found = attributes.get("ome", attributes).get("multiscales")
     return found[0] if found else None
 

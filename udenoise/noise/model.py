@@ -6,9 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy import ndimage
 
 from udenoise.arrays import Json, Rows
 from udenoise.errors import InputError
+
+
+CELL = 16
+"""Side of the cells of `NoiseModel.field`, pixels."""
 
 
 class NoiseModel(NamedTuple):
@@ -27,6 +32,8 @@ class NoiseModel(NamedTuple):
     """Correlation of the noise of two pixels `(dy, dx)` apart; 1 in the centre."""
     difference_lag1: float
     """Correlation of successive frame differences; -0.5 when the noise is independent between frames."""
+    field: Float[np.ndarray, "cells_y cells_x"]
+    """Noise variance relative to that line, in cells of 16 pixels, smooth: gain differs across many fields of view."""
     bin_mean: Float[np.ndarray, "B"]
     """Photon-transfer points: mean of groups of pixels, counts."""
     bin_variance: Float[np.ndarray, "B"]
@@ -57,6 +64,16 @@ class NoiseModel(NamedTuple):
         return np.maximum(self.gain * mean + self.intercept, 0.05 * self.bin_variance.min())
 
 
+    def relative(self, shape: tuple[int, int]) -> Float[np.ndarray, "Y X"]:
+        """`field` at every pixel of a frame (Y, X), by linear interpolation between the centres of its cells."""
+        at = [np.clip((np.arange(n) + 0.5) / CELL - 0.5, 0, cells - 1) for n, cells in zip(shape, self.field.shape, strict=True)]
+        return ndimage.map_coordinates(self.field, np.meshgrid(*at, indexing="ij"), order=1).astype(np.float32)
+
+    def pixel_variance(self, mean: Float[np.ndarray, "*frames Y X"]) -> Float[np.ndarray, "*frames Y X"]:
+        """Noise variance (counts²) of each pixel at a noiseless value (counts)."""
+        return self.variance(mean) * self.relative(mean.shape[-2:])
+
+
 def good_rows(noise: NoiseModel, start: int, stop: int, Y: int) -> Rows:
     """Which rows of frames `start ≤ t < stop` may be believed: False for bad rows and for all rows of bad frames."""
     good = np.ones((stop - start, Y), bool)
@@ -82,6 +99,7 @@ def save_noise(noise: NoiseModel, path: str | Path) -> None:
 
 _ARRAYS = {
     "kernel": (np.float64, (-1, -1)),
+    "field": (np.float64, (-1, -1)),
     "bin_mean": (np.float64, (-1,)),
     "bin_variance": (np.float64, (-1,)),
     "bad_rows": (np.int64, (-1, 2)),

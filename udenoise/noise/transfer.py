@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter
 
 from udenoise.io import Movie
+from udenoise.noise.model import CELL
 
 Halves = Float[np.ndarray, "2 Y X"]
 Curve = Float[np.ndarray, "B"]
@@ -161,6 +162,21 @@ def _robust_line(mean: np.ndarray, variance: np.ndarray, count: np.ndarray) -> t
         z /= 1.4826 * np.median(np.abs(z)) + 1e-12
         trust = np.minimum(1, 1.5 / np.maximum(np.abs(z), 1e-12))
     return float(gain), float(intercept)
+
+
+def measure_field(moments: Moments, usable: Bool[np.ndarray, "Y X"], line: Line) -> Float[np.ndarray, "cells_y cells_x"]:
+    """Measured over fitted noise variance in cells of 16 pixels, smoothed over about 50 pixels; 1 where nothing is usable."""
+    fitted = np.maximum(line.gain * moments.mean.mean(0) + line.intercept, 0.05 * line.bin_variance.min())
+    use = usable & np.isfinite(fitted)
+    cells = [_cell_sums(np.where(use, values, 0.0)) for values in (noise_variance(moments).mean(0), fitted)]
+    measured, expected = (gaussian_filter(c, 1.5, mode="nearest") for c in cells)
+    doubt = 0.02 * expected.max()
+    return np.clip((measured + doubt) / (expected + doubt), 0.2, 5.0)
+
+
+def _cell_sums(image: Float[np.ndarray, "Y X"]) -> Float[np.ndarray, "cells_y cells_x"]:
+    padded = np.pad(image, [(0, -n % CELL) for n in image.shape])
+    return padded.reshape(padded.shape[0] // CELL, CELL, padded.shape[1] // CELL, CELL).sum((1, 3))
 
 
 def whiteness(moments: Moments, usable: Bool[np.ndarray, "2 Y X"], line: Line) -> float:
