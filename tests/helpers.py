@@ -1,6 +1,7 @@
 """What several test files share: known movies, random networks, and the dense algebra they are held against."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from udenoise import network
@@ -12,6 +13,8 @@ from udenoise.noise import NoiseModel
 from udenoise.recording import Recording
 
 GAIN, OFFSET, READ = 4.0, 30.0, 3.0
+FIELD = np.array([[0.9, 1.1, 1.0], [1.2, 1.0, 0.9]])
+"""Noise relative to the photon-transfer line, over the field of view."""
 SMALL = NetworkConfig(context=3, projection=4, widths=(8, 8, 8), factors=2, lattice_spacing=16)
 
 
@@ -32,8 +35,8 @@ def correlated(lag1: float = 0.4, side: int = 7) -> np.ndarray:
 def noise_model(counts, kernel=None, bad_rows=(), bad_frames=(), breaks=()) -> NoiseModel:
     """The true noise of `movie_counts`."""
     return NoiseModel(
-        gain=GAIN, intercept=READ**2 - GAIN * OFFSET, kernel=white() if kernel is None else kernel, difference_lag1=-0.5,
-        bin_mean=np.array([100.0]), bin_variance=np.array([300.0]), photons=10.0,
+        gain=GAIN, intercept=READ**2 - GAIN * OFFSET, kernel=white() if kernel is None else kernel,
+        difference_lag1=-0.5, field=FIELD, bin_mean=np.array([100.0]), bin_variance=np.array([300.0]), photons=10.0,
         bad_rows=np.array(bad_rows, np.int64).reshape(-1, 2), bad_frames=np.array(bad_frames, np.int64),
         breaks=np.array(breaks, np.int64), saturated_at=None, saturated_fraction=0.0, clipped_at=None,
         clipped_fraction=0.0, ramp=0.0, frame_mean=counts.mean((1, 2)).astype(np.float32), warnings=(),
@@ -59,16 +62,21 @@ def recording_of(counts: np.ndarray, **known) -> Recording:
     return Recording(movie, noise, estimate_anatomy(movie, noise))
 
 
-def random_denoiser(config: NetworkConfig = SMALL, seed: int = 0, size: float = 0.15) -> Denoiser:
+def random_denoiser(config: NetworkConfig = SMALL, seed: int = 0, size: float = 1.0) -> Denoiser:
     """A network none of whose parameters is zero, so that nothing of its output is trivial."""
     rng = np.random.default_rng(seed)
-    params = network.init(jax.random.key(seed), config)
-    params = jax.tree.map(lambda p: p + size * rng.standard_normal(p.shape).astype(np.float32), params)
-    return Denoiser(config, params, 10.0, 10.0)
+
+    def draw(leaf):
+        kernel = len(leaf.shape) > 1
+        spread = size / np.sqrt(np.prod(leaf.shape[:-1])) if kernel else 0.15
+        return jnp.asarray(spread * rng.standard_normal(leaf.shape), jnp.float32)
+
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), config))
+    return Denoiser(config, jax.tree.map(draw, shapes), 10.0, 10.0)
 
 
 def dense_phi(factors: np.ndarray, spacing: int) -> np.ndarray:
-    """Φ (pixels × latents, float64) from its definition: `Φ[x, (g, r)] = B_g(x) U_r(x)`, B quarter cosines in the distance."""
+    """Φ (pixels × latents, float64) by its definition: `Φ[x, (g, r)] = B_g(x) U_r(x)`, B quarter cosines."""
     Y, X, R = factors.shape
 
     def windows(side: int) -> np.ndarray:

@@ -84,7 +84,8 @@ def test_padding_holds_the_frame_in_whole_cells():
 
 def test_dense_factors_are_their_definition():
     factors = problem(False).factors
-    np.testing.assert_allclose(gaussian.dense_factors(jnp.asarray(factors), SPACING), dense_phi(factors, SPACING), atol=1e-5)
+    dense = gaussian.dense_factors(jnp.asarray(factors), SPACING)
+    np.testing.assert_allclose(dense, dense_phi(factors, SPACING), atol=1e-5)
 
 
 def test_posterior_mean_is_the_dense_one(case):
@@ -103,10 +104,11 @@ def test_latent_covariance_band_is_the_dense_one(case):
     _, expected, given = case
     rows, columns = SHAPE[0] // SPACING + 1, SHAPE[1] // SPACING + 1
     whole = expected.latents.reshape(rows, columns, R, rows, columns, R)
-    assert given.latents.band.shape[1] == REACH
+    band = np.asarray(given.latents.band)
+    assert band.shape[1] == REACH
     for j in range(REACH):
         for k in range(rows - j):
-            np.testing.assert_allclose(given.latents.band[k, j], whole[k, :, :, k + j], atol=1e-4, err_msg=f"{k}, {k + j}")
+            np.testing.assert_allclose(band[k, j], whole[k, :, :, k + j], atol=1e-4, err_msg=f"{k}, {k + j}")
 
 
 def test_covariance_around_a_cell_is_the_dense_one(case):
@@ -123,7 +125,8 @@ def test_draws_have_the_posterior_covariance_exactly(case):
     _, expected, given = case
     size, shape = expected.latents.shape[0], given.latents.mean.shape
     unit = jnp.eye(size).reshape(size, *shape)
-    A = jax.vmap(lambda white: gaussian.draw_latents(given.latents, white) - given.latents.mean)(unit).reshape(size, size).T
+    draws = jax.jit(jax.vmap(gaussian.draw_latents, (None, 0)))(given.latents, unit)
+    A = np.asarray(draws - given.latents.mean).reshape(size, size).T
     np.testing.assert_allclose(A @ A.T, expected.latents, atol=2e-4)
 
 
@@ -138,8 +141,8 @@ def test_draws_of_pixels_within_monte_carlo_error(case):
         shared = gaussian.apply_factors(factors, gaussian.draw_latents(given.latents, z) - given.latents.mean, SPACING)
         return jnp.sum(w * (given.shift + given.shrink * shared))
 
-    draws = np.asarray(jax.lax.map(draw, white, batch_size=500))
-    variance = w.ravel() @ expected.covariance @ w.ravel() - (w**2 * given.diagonal).sum()
+    draws = np.asarray(jax.lax.map(draw, white, batch_size=500), float)
+    variance = w.ravel() @ expected.covariance @ w.ravel() - (w**2 * np.asarray(given.diagonal)).sum()
     assert draws.mean() == pytest.approx(w.ravel() @ expected.mean, abs=4 * np.sqrt(variance / 4000))
     assert draws.var() == pytest.approx(variance, rel=4 * np.sqrt(2 / 4000))
 

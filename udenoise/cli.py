@@ -173,7 +173,12 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse, do, and turn an input error into one line and exit status 2."""
-    command = tyro.cli(Command, prog="udenoise", description="Denoise calcium-imaging movies with error bars that are true.", args=arguments)
+    command = tyro.cli(
+        Command,
+        prog="udenoise",
+        description="Denoise calcium-imaging movies with error bars that are true.",
+        args=arguments,
+    )
     try:
         command()
     except InputError as error:

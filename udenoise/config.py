@@ -44,13 +44,13 @@ class NetworkConfig:
 class TrainConfig:
     """Training on the movie itself."""
 
-    steps: int = 2500
+    steps: int = 3000
     """Step budget."""
     batch: int = 8
     """Crops a step."""
     crop: int = 64
     """Side of a training crop in pixels (a multiple of 16)."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     """Peak learning rate (warm-up, then cosine)."""
     validate_every: int = 250
     """Steps between validations (and checkpoints)."""

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-
 from jaxtyping import Array
 
 from udenoise import network
@@ -40,7 +39,13 @@ def resolve(config: NetworkConfig, frame_rate_hz: float | None, frames: int) -> 
 
 
 def predict(
-    params: Any, config: NetworkConfig, scale: Scaling, averages: Array, weights: Array, mean: Array, ratio: Array,
+    params: Any,
+    config: NetworkConfig,
+    scale: Scaling,
+    averages: Array,
+    weights: Array,
+    mean: Array,
+    ratio: Array,
     key: Array | None = None,
 ) -> Prior:
     """The prior of hidden frames (B Y X, whitened), from window averages (B K Y X), their weights, hidden means, noise ratio."""
@@ -68,7 +73,9 @@ def save_denoiser(denoiser: Denoiser, path: Path, record: dict[str, Any] | None 
 def load_denoiser(path: Path) -> Denoiser:
     """Read what `save_denoiser` wrote. Raises InputError when it is something else."""
     if not (path / "denoiser.json").is_file():
-        raise InputError(f"{path} is not a udenoise denoiser (no denoiser.json); give the folder RUN/denoiser of a finished run")
+        raise InputError(
+            f"{path} is not a udenoise denoiser (no denoiser.json); give the folder RUN/denoiser of a finished run"
+        )
     try:
         about = read_json(path / "denoiser.json")
         config = from_json(NetworkConfig, about["network"])

@@ -165,7 +165,9 @@ def condition(
 
 
 def log_likelihood(
-    residual: Float[Array, "cy cx pixels"], diagonal: Float[Array, "cy cx pixels"], design: Float[Array, "cy cx pixels D"]
+    residual: Float[Array, "cy cx pixels"],
+    diagonal: Float[Array, "cy cx pixels"],
+    design: Float[Array, "cy cx pixels D"],
 ) -> Float[Array, ""]:
     """Log-density of a residual, cut into cells, under `Normal(0, diag(diagonal) + Φ Φᵀ)`, without the 2π.
 

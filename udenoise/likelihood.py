@@ -62,7 +62,10 @@ def box_designs(factors: Float[Array, "B Y X R"], spacing: int) -> list[Float[Ar
 
 
 def box_moments(
-    residual: Float[Array, "B Y X"], prior: Prior, noise: Float[Array, "B Y X"], kernel_factors: tuple[float, ...],
+    residual: Float[Array, "B Y X"],
+    prior: Prior,
+    noise: Float[Array, "B Y X"],
+    kernel_factors: tuple[float, ...],
     spacing: int,
 ) -> list[tuple[Array, Array, Array, Array]]:
     """For each scale: residual, own variance (d), design (ΦU), noise variance of the squares' means."""
@@ -79,7 +82,7 @@ def composite_nll(
     noise: Float[Array, "B Y X"],
     kernel_factors: tuple[float, ...],
     spacing: int,
-    weights: tuple[float, ...] = tuple(1 / s for s in SCALES),
+    weights: tuple[float, ...] = tuple(1 / s**2 for s in SCALES),
 ) -> Float[Array, ""]:
     """Weighted mean over scales of `½ log V + ½ r²/V`, over the squares that hold no masked pixel."""
     total = 0.0
@@ -91,8 +94,10 @@ def composite_nll(
         nll = 0.5 * (jnp.log(V * s**2 / k) + r**2 / V)
         total += weight * jnp.sum(jnp.where(whole, nll, 0.0)) / jnp.maximum(jnp.sum(whole), 1)
         if s in JOINT_SCALES:
-            D = jnp.where(whole, D, UNMEASURED)
-            joint = joint_nll(r, D, design, spacing // s) - 0.5 * jnp.sum(jnp.where(whole, jnp.log(k / s**2), jnp.log(UNMEASURED)))
+            r, D = jnp.where(whole, r, 0.0), jnp.where(whole, D, UNMEASURED)
+            joint = joint_nll(r, D, design, spacing // s) - 0.5 * jnp.sum(
+                jnp.where(whole, jnp.log(k / s**2), jnp.log(UNMEASURED))
+            )
             total += JOINT_WEIGHT * joint / jnp.maximum(jnp.sum(whole), 1)
     return total / (sum(weights) + JOINT_WEIGHT * len(JOINT_SCALES))
 

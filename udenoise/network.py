@@ -48,16 +48,18 @@ def context_windows(context: int) -> tuple[tuple[int, int], ...]:
 
 def window_weights(
     hidden: np.ndarray, usable: np.ndarray, segment: np.ndarray, context: int
-) -> Float[np.ndarray, "B K 2*context+1"]:
+) -> Float[np.ndarray, "B K W"]:
     """Weights that average each window over the frames that exist, are usable and belong to the same trial.
 
-    Frame j of the last axis is `hidden + j − context`. An empty window has weight zero throughout.
+    Frame j of the last axis (W = 2 context + 1) is `hidden + j − context`. An empty window has weight zero throughout.
     """
     frame = hidden[:, None] + np.arange(-context, context + 1)
     inside = (frame >= 0) & (frame < len(usable))
     at = np.clip(frame, 0, len(usable) - 1)
     valid = inside & usable[at] & (segment[at] == segment[hidden][:, None])
-    masks = np.stack([_span(context, first, stop, side) for side in (-1, 1) for first, stop in context_windows(context)])
+    masks = np.stack(
+        [_span(context, first, stop, side) for side in (-1, 1) for first, stop in context_windows(context)]
+    )
     chosen = valid[:, None] & masks
     return (chosen / np.maximum(chosen.sum(-1, keepdims=True), 1)).astype(np.float32)
 
@@ -81,7 +83,9 @@ def whiten_windows(
     return jnp.moveaxis(jnp.where(norm > 0, z, 0.0), 1, -1)
 
 
-def anatomy_features(mean: Float[Array, "B Y X"], sigma: Array, level: Float[Array, "3"]) -> Float[Array, "B Y X 2"]:
+def anatomy_features(
+    mean: Float[Array, "B Y X"], sigma: Array, level: Float[np.ndarray, "3"]
+) -> Float[Array, "B Y X 2"]:
     """The mean image and its noise, relative to the field's own (centre, spread, σ₀ at the centre)."""
     return jnp.stack([jnp.arcsinh((mean - level[0]) / level[1]), jnp.log(sigma / level[2])], axis=-1)
 
@@ -97,9 +101,15 @@ class Interpolator(nn.Module):
         seen = self._project(windows, missing, anatomy)
         half, quarter, eighth = c.widths
         e1 = _Block(half, name="encode1")(space_to_depth(seen))
-        e2 = self._drop(_Block(quarter, name="encode2")(space_to_depth(_conv(half // 2, 1, "down1")(e1))), deterministic)
-        e3 = self._drop(_Block(eighth, name="encode3")(space_to_depth(_conv(quarter // 2, 1, "down2")(e2))), deterministic)
-        edge = nn.Dense(eighth, use_bias=False, name="edge")(missing)[:, None, None]  # wider errors where windows are missing
+        e2 = self._drop(
+            _Block(quarter, name="encode2")(space_to_depth(_conv(half // 2, 1, "down1")(e1))), deterministic
+        )
+        e3 = self._drop(
+            _Block(eighth, name="encode3")(space_to_depth(_conv(quarter // 2, 1, "down2")(e2))), deterministic
+        )
+        edge = nn.Dense(eighth, use_bias=False, name="edge")(missing)[
+            :, None, None
+        ]  # wider errors where windows are missing
         d2 = _Block(quarter, name="decode2")(e2 + _upsample(_conv(quarter, 1, "up2")(e3 + edge)))
         d1 = _Block(half, name="decode1")(e1 + _upsample(_conv(half, 1, "up1")(d2)))
         return self._head(d1, d2, seen)

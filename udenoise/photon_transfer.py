@@ -20,7 +20,9 @@ def show_noise(source: str, output: Path, config: MovieConfig) -> NoiseModel:
     if output.suffix != ".html" or output.is_dir():
         raise InputError(f"{output} is no page; give a file that ends in .html: -o noise.html")
     if not output.parent.is_dir():
-        raise InputError(f"{output.parent} does not exist; make it, or give a file in a folder that does: -o noise.html")
+        raise InputError(
+            f"{output.parent} does not exist; make it, or give a file in a folder that does: -o noise.html"
+        )
     movie = open_movie(source, config)
     with progress_bar("noise", len(movie)) as bar:
         noise = estimate_noise(movie, bar)
@@ -41,7 +43,9 @@ def print_noise(noise: NoiseModel, movie: Movie) -> None:
         "frame rate": f"{movie.frame_rate_hz:g} Hz" if movie.frame_rate_hz else "not in the file: --frame-rate-hz",
         "gain × excess noise": f"{noise.gain:.4g} counts per photon",
         "intercept": f"{noise.intercept:.4g} counts²",
-        "dark level if read noise is small": f"{-noise.intercept / noise.gain:.4g} counts" if noise.gain > 0 else "unknown",
+        "dark level if read noise is small": f"{-noise.intercept / noise.gain:.4g} counts"
+        if noise.gain > 0
+        else "unknown",
         "photons per pixel and frame": f"{noise.photons:.3g} (median)",
         "noise correlation along x, y": f"{noise.kernel[middle, middle + 1]:.3f}, {noise.kernel[middle + 1, middle]:.3f}",
         "difference lag-1 (white −0.5)": f"{noise.difference_lag1:.3f}",
@@ -75,4 +79,6 @@ def figure(noise: NoiseModel, movie: Movie) -> go.Figure:
         page.add_vline(x=int(frame), line_dash="dash", row=1, col=3)
     page.update_xaxes(title="mean (counts)", row=1, col=1).update_yaxes(title="noise variance (counts²)", row=1, col=1)
     page.update_xaxes(title="frame", row=1, col=3).update_yaxes(title="counts", row=1, col=3)
-    return page.update_layout(title=f"Noise of {movie.source}", template="plotly_white", height=460, legend_x=0.01, legend_y=0.99)
+    return page.update_layout(
+        title=f"Noise of {movie.source}", template="plotly_white", height=460, legend_x=0.01, legend_y=0.99
+    )

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from udenoise import inference, posterior, sampling, training
 from udenoise import traces as tracing
 from udenoise.anatomy import Anatomy, estimate_anatomy, load_anatomy, save_anatomy
-from udenoise.config import Config, MovieConfig, NetworkConfig, from_json, to_json
+from udenoise.config import Config, MovieConfig, TraceConfig, from_json, to_json
 from udenoise.denoiser import Denoiser, load_denoiser, save_denoiser
 from udenoise.errors import InputError
 from udenoise.io import Movie, Rois, load_rois, open_movie
@@ -25,8 +26,8 @@ from udenoise.io.store import MovieStore, create_movie_store, open_movie_store, 
 from udenoise.noise import NoiseModel, estimate_noise, load_noise, save_noise
 from udenoise.posterior import Recalibration, Region
 from udenoise.progress import progress_bar
-from udenoise.recording import Recording
-from udenoise.regions import lay_out, neuropil_rings
+from udenoise.recording import Recording, read_frames
+from udenoise.regions import Regions, lay_out, neuropil_rings
 from udenoise.report import write_report
 from udenoise.results import save_rois_npz, save_traces, write_csv
 
@@ -96,16 +97,25 @@ def train(
 
 
 def denoise(
-    movie: str | Path | list | np.ndarray, output: str | Path, denoiser: str | Path, config: Config = Config(),
-    rois: str | Path | Rois | None = None, overwrite: bool = False, quiet: bool = False,
+    movie: str | Path | list | np.ndarray,
+    output: str | Path,
+    denoiser: str | Path,
+    config: Config = Config(),
+    rois: str | Path | Rois | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
 ) -> Path:
     """`run` with a denoiser that is already trained, on this movie or on another."""
     return run(movie, output, rois, config, overwrite, denoiser=denoiser, quiet=quiet)
 
 
 def traces(
-    folder: str | Path, rois: str | Path | Rois, output: str | Path | None = None, config: Config | None = None,
-    overwrite: bool = False, quiet: bool = False,
+    folder: str | Path,
+    rois: str | Path | Rois,
+    output: str | Path | None = None,
+    trace: TraceConfig | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
 ) -> Path:
     """Traces of other ROIs from a finished run's denoiser; the denoised movie is not written again.
 
@@ -114,7 +124,7 @@ def traces(
     source = Path(folder)
     about = _read_run(source)
     kept = from_json(Config, about["config"])
-    config = replace(kept, trace=config.trace) if config else kept
+    config = kept if trace is None else replace(kept, trace=trace)
     movie = open_movie(_source(about), kept.movie)
     target = source if output is None else Path(output)
     if target != source:
@@ -123,7 +133,7 @@ def traces(
             _copy(source / name, target / name)
     job = Run(target, config, movie, _load(rois, movie), quiet, {})
     _check(job)
-    _forget(target, "moments", "report.json", "report.html", "calibration.json")
+    _forget(target, "moments", "report.json", "report.html", "calibration.json", "memory.json")
     write_json(target / "config.json", _settings(job, about["movie"]["source"], str(rois), about["how"]))
     recording = Recording(movie, load_noise(target / "noise.json"), load_anatomy(target / "anatomy.zarr"))
     infer(job, recording, load_denoiser(target / "denoiser"), write_movie=False)
@@ -138,7 +148,9 @@ def report(folder: str | Path) -> Path:
     return Path(folder)
 
 
-def noise(movie: str | Path | list | np.ndarray, config: MovieConfig = MovieConfig(), quiet: bool = False) -> NoiseModel:
+def noise(
+    movie: str | Path | list | np.ndarray, config: MovieConfig = MovieConfig(), quiet: bool = False
+) -> NoiseModel:
     """The noise model of a movie."""
     opened = open_movie(movie, config)
     with progress_bar("noise", len(opened), quiet) as bar:
@@ -188,7 +200,9 @@ def _claim(folder: Path, overwrite: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder} cannot be made ({error.strerror}); give a folder that can be written: -o OTHER") from error
+        raise InputError(
+            f"{folder} cannot be made ({error.strerror}); give a folder that can be written: -o OTHER"
+        ) from error
 
 
 def _same_or_raise(before: dict, now: dict, folder: Path) -> None:
@@ -234,7 +248,9 @@ def _load(rois: Any, movie: Movie) -> Rois:
 
 def _read_run(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
-        raise InputError(f"{folder} is not a udenoise run (no config.json); give the folder that `udenoise run -o` made")
+        raise InputError(
+            f"{folder} is not a udenoise run (no config.json); give the folder that `udenoise run -o` made"
+        )
     return read_json(folder / "config.json")
 
 
@@ -288,14 +304,18 @@ def _obtain_denoiser(job: Run, recording: Recording, init_from: Any, given: Any)
 
 
 def infer(job: Run, recording: Recording, net: Denoiser, write_movie: bool) -> None:
-    """Recalibrate, then stream the movie through prior and fusion; pixels and regions' moments come out."""
+    """Recalibrate, then stream the movie through prior and fusion; pixels and regions' moments come out, then traces."""
     spacing, kernel = net.config.lattice_spacing, recording.noise.kernel
     regions = None if job.rois is None else lay_out(_parts(job), spacing, kernel)
     by = _recalibrate(job, recording, net)
-    memory = None if job.rois is None else _memory(job, recording, net, regions, by)
-    job.timed("denoise", lambda: _stream(job, inference.prepare(recording, net, job.config.denoise, regions), by, write_movie))
-    if job.rois is not None:
-        job.timed("traces", lambda: _extract(job, memory))
+    job.timed(
+        "denoise", lambda: _stream(job, inference.prepare(recording, net, job.config.denoise, regions), by, write_movie)
+    )
+    if regions is not None:
+        moments = load_moments(job.folder)
+        calibration = tracing.calibrate_rois(moments)
+        memory = job.timed("memory", lambda: _memory(job, recording, net, regions, by, calibration))
+        job.timed("traces", lambda: _extract(job, moments, calibration, memory))
 
 
 def _parts(job: Run) -> tuple[Rois, ...]:
@@ -332,41 +352,50 @@ def _calibration_starts(T: int, config: Config) -> np.ndarray:
     return starts[np.linspace(0, len(starts) - 1, min(len(starts), CALIBRATION_CHUNKS)).astype(int)]
 
 
-def _memory(job: Run, recording: Recording, net: Denoiser, regions, by: Recalibration) -> sampling.Memory:
+def _memory(
+    job: Run,
+    recording: Recording,
+    net: Denoiser,
+    regions: Regions,
+    by: Recalibration,
+    calibration: tracing.RoiCalibration,
+) -> sampling.Memory:
     """The error's autocorrelation in time, measured on up to 384 frames by noise splitting."""
     path = job.folder / "memory.json"
     if path.is_file():
         return sampling.Memory(**read_json(path)["memory"])
-    T, tau = len(recording.movie), sampling.SPLIT
-    machine = inference.prepare(recording, net, job.config.denoise, regions, extra=1 + tau**2)
+    T, extra = len(recording.movie), 1 + sampling.SPLIT**2
+    machine = inference.prepare(recording, net, job.config.denoise, regions, extra=extra)
     sigma = np.sqrt(recording.noise.pixel_variance(recording.anatomy.mean)).astype(np.float32)
-    kernel, seed = recording.noise.kernel, job.config.seed
-
-    def seen(first: int, frames: np.ndarray) -> np.ndarray:
-        return sampling.split_noise(frames, sigma, kernel, first + T, seed)[0]
-
+    split = partial(sampling.split_noise, sigma=sigma, kernel=recording.noise.kernel, seed=job.config.seed)
     start = max((T - SPLIT_FRAMES) // 2, 0)
     stop = min(start + SPLIT_FRAMES, T)
-    errors, sds = [], []
+    judged, found = [], []
     with progress_bar("memory", stop - start, job.quiet) as bar:
-        for first, result in inference.stream(machine, start, stop, by, seen):
-            frames = recording.movie.read(first, first + len(result.mean))
-            kept = sampling.split_noise(frames, sigma, kernel, first + T, seed)[1]
-            judged = np.einsum("knp,tknp->tkn", regions.weight, kept.reshape(len(kept), -1)[:, regions.index])
-            errors.append((judged - result.regions.mean)[:, 0])
-            sds.append(np.sqrt(result.regions.covariance[:, :, 0, 0]))
-            bar(first + len(result.mean) - start)
-    error, sd = np.concatenate(errors).T, np.concatenate(sds).T
-    value, doubt = sampling.autocorrelation(error, sd, min(LONGEST_LAG, (stop - start) // 3))
+        for first, result in inference.stream(
+            machine, start, stop, by, lambda at, frames: split(frames, first=at + T)[0]
+        ):
+            frames, _ = read_frames(recording, first, first + len(result.mean))
+            kept = split(frames, first=first + T)[1].reshape(len(frames), -1)
+            judged.append(np.einsum("np,tnp->tn", regions.weight[0], kept[:, regions.index[0]]))
+            found.append(result.regions)
+            bar(first + len(frames) - start)
+    fused = tracing.fuse_regions(jax.tree.map(lambda *x: np.concatenate(x), *found), calibration, extra)
+    error, sd = np.concatenate(judged) - fused.mean[:, 0], np.sqrt(fused.covariance[:, :, 0, 0])
+    value, doubt = sampling.autocorrelation(error.T, sd.T, min(LONGEST_LAG, (stop - start) // 3))
     memory = sampling.fit_memory(value, doubt)
-    write_json(path, {"memory": memory._asdict(), "measured": value.tolist(), "measured_se": doubt.tolist()})
+    write_json(path, {"memory": memory._asdict(), "measured": value, "measured_se": doubt})
     return memory
 
 
 def _stream(job: Run, machine: inference.Inference, by: Recalibration, write_movie: bool) -> None:
     """Write whole blocks of frames; a block counts once its moments are on disk, and is never computed twice."""
     T, part = len(job.movie), job.folder / "posterior.zarr.part"
-    if write_movie and (job.folder / "posterior.zarr").exists() and (job.rois is None or (job.folder / "traces.zarr").exists()):
+    if (
+        write_movie
+        and (job.folder / "posterior.zarr").exists()
+        and (job.rois is None or (job.folder / "traces.zarr").exists())
+    ):
         return
     names = ["mean", "sd", *(["prior_mean", "prior_sd"] if job.config.denoise.write_prior else [])]
     moments = job.folder / "moments"
@@ -413,14 +442,13 @@ def load_moments(folder: Path) -> Region:
     return Region(*(np.concatenate([block[name] for block in blocks]) for name in Region._fields))
 
 
-def _extract(job: Run, memory: sampling.Memory) -> None:
-    moments = load_moments(job.folder)
-    calibration = tracing.calibrate_rois(moments)
+def _extract(job: Run, moments: Region, calibration: tracing.RoiCalibration, memory: sampling.Memory) -> None:
+    fused = tracing.fuse_regions(moments, calibration)
     with progress_bar("traces", len(job.rois.names), job.quiet) as bar:
         result = tracing.make_traces(
-            moments, calibration.factor, memory, job.config.trace, job.movie.frame_rate_hz, job.config.seed, bar)  # fmt: skip
+            moments.raw, fused, memory, job.config.trace, job.movie.frame_rate_hz, job.config.seed, bar)  # fmt: skip
     about = read_json(job.folder / "calibration.json")
-    roi = {name: np.asarray(value).tolist() for name, value in calibration._asdict().items()}
+    roi = {name: np.asarray(value)[0].tolist() for name, value in calibration._asdict().items()}
     write_json(job.folder / "calibration.json", about | {"roi": roi, "memory": memory._asdict()})
     save_rois_npz(job.folder / "rois.npz", job.rois)
     save_traces(job.folder / "traces.zarr", result, job.rois.names, job.movie.frame_rate_hz)

@@ -83,7 +83,9 @@ def _node_windows(position: np.ndarray, used: np.ndarray, spacing: int) -> tuple
 def _kernel_factors(rois: Rois, kernel: np.ndarray) -> Float[np.ndarray, "N"]:
     """`wᵀ ρ w / wᵀ w`: how much larger an ROI's noise variance is than for independent pixels."""
     Y, X = rois.shape
-    return np.array([_kernel_factor(i[w > 0], w[w > 0], X, kernel) for i, w in zip(rois.index, rois.weight, strict=True)])
+    return np.array(
+        [_kernel_factor(i[w > 0], w[w > 0], X, kernel) for i, w in zip(rois.index, rois.weight, strict=True)]
+    )
 
 
 def _kernel_factor(index: np.ndarray, weight: np.ndarray, X: int, kernel: np.ndarray) -> float:
@@ -91,4 +93,3 @@ def _kernel_factor(index: np.ndarray, weight: np.ndarray, X: int, kernel: np.nda
     mask = np.zeros((np.ptp(y) + 1, np.ptp(x) + 1))
     mask[y - y.min(), x - x.min()] = weight
     return float((mask * ndimage.convolve(mask, kernel, mode="constant")).sum() / (mask**2).sum())
-

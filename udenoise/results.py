@@ -43,7 +43,7 @@ def write_csv(path: Path, traces: Traces, names: tuple[str, ...], frame_rate_hz:
     level = int(np.argmin(np.abs(np.array(traces.levels) - CSV_LEVEL)))
     percent = f"{100 * traces.levels[level]:g}"
     titles = ["frame"] + (["time_s"] if frame_rate_hz else [])
-    columns: list[Float[np.ndarray, "T"]] = []
+    columns: list[Float[np.ndarray, T]] = []
     for n, name in enumerate(names):
         for bands, prefix in ((traces.roi, ""), (traces.dff, "dff_")):
             columns += [bands.raw[n], bands.mean[n], bands.lower[level, n], bands.upper[level, n]]

@@ -27,10 +27,16 @@ class Memory(NamedTuple):
 
 
 def split_noise(
-    frames: np.ndarray, sigma: Float[np.ndarray, "frames Y X"], kernel: Float[np.ndarray, "ky kx"], first: int, seed: int
+    frames: np.ndarray,
+    sigma: Float[np.ndarray, "frames Y X"],
+    kernel: Float[np.ndarray, "ky kx"],
+    first: int,
+    seed: int,
 ) -> tuple[Float[np.ndarray, "frames Y X"], Float[np.ndarray, "frames Y X"]]:
     """`(y₁, y₂)` with independent noise, the movie's own in spatial correlation; frame by frame from (seed, frame)."""
-    fresh = np.stack([_coloured(np.random.default_rng([seed, first + t]), frames.shape[1:], kernel) for t in range(len(frames))])
+    fresh = np.stack(
+        [_coloured(np.random.default_rng([seed, first + t]), frames.shape[1:], kernel) for t in range(len(frames))]
+    )
     noise = sigma * fresh
     return (frames + SPLIT * noise).astype(np.float32), (frames - noise / SPLIT).astype(np.float32)
 

@@ -19,8 +19,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 from scipy.special import expit
 
-from udenoise.errors import InputError
 from udenoise.config import SimulationConfig
+from udenoise.errors import InputError
 
 Shape = tuple[int, int]
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import ndimage, stats
+from scipy import ndimage, optimize, stats
 
 from udenoise.config import TraceConfig
 from udenoise.errors import InputError
@@ -34,73 +34,160 @@ class Traces(NamedTuple):
     dff: Bands
     f0: Float[np.ndarray, "N T"]
     nu: Float[np.ndarray, "N"]
-    factor: Float[np.ndarray, "N"]
     memory: Memory
     draws: Float[np.ndarray, "S N T"] | None
 
 
 class RoiCalibration(NamedTuple):
-    """Error variance of each ROI's blind prediction: stated, measured without ground truth (± se), and the factor used."""
+    """Error variance of the blind predictions of ROIs (k = 0) and rings (k = 1), measured without ground truth.
 
-    predicted: Float[np.ndarray, "N"]
-    measured: Float[np.ndarray, "N"]
-    measured_se: Float[np.ndarray, "N"]
-    factor: Float[np.ndarray, "N"]
+    In units of the noise variance n of the region's raw mean: where the network states P, the error is
+    `factor · h(P/n) · n`, with h rising through the knots (stated, found).
+    """
+
+    predicted: Float[np.ndarray, "K N"]
+    """Mean of what the network states, counts²."""
+    measured: Float[np.ndarray, "K N"]
+    """Mean squared residual minus noise, counts²; unbiased, and therefore sometimes negative."""
+    measured_se: Float[np.ndarray, "K N"]
+    factor: Float[np.ndarray, "K N"]
+    """Of each region, shrunk towards 1."""
+    stated: Float[np.ndarray, "K knots"]
+    found: Float[np.ndarray, "K knots"]
+
+    def variance(self, covariance: Float[np.ndarray, "T N K K"], noise: Float[np.ndarray, "T K N"]) -> np.ndarray:
+        """The prior covariance of regions (T N K K) with its variances as measured, its correlations as stated."""
+        stated = np.diagonal(covariance, axis1=2, axis2=3)
+        rise = [_rise(stated[:, :, k] / noise[:, k], self.stated[k], self.found[k]) for k in range(len(self.stated))]
+        scale = np.sqrt(np.stack(rise, axis=-1) * noise.transpose(0, 2, 1) * self.factor.T / stated)
+        return covariance * scale[..., :, None] * scale[..., None, :]
 
 
 def calibrate_rois(moments: Region) -> RoiCalibration:
-    """`E[(wᵀ(y − μ))²] = wᵀ Σ w + wᵀ N w` measures each ROI's error; the factors on Σ are shrunk towards their mean.
+    """`E[(wᵀ(y − μ))²] = wᵀ Σ w + wᵀ N w` measures the error of every region's blind prediction, frame by frame.
 
-    The spread of the true factors between ROIs is what their measured spread leaves after its own error (method of
-    moments, DerSimonian & Laird 1986); each factor is drawn towards the mean accordingly and kept above a tenth.
+    First h: the excess over the noise, averaged over groups of frames and ROIs of similar stated variance, made monotone
+    (isotonic regression). Then each region's own factor, drawn towards 1 by its uncertainty (`_shrink`).
     """
-    raw, mean = moments.raw[:, 0], moments.prior_mean[:, 0]
-    excess = (raw - mean) ** 2 - moments.noise_variance[:, 0]
-    stated = np.where(np.isnan(raw), np.nan, moments.prior_variance[:, 0])
-    seen = np.sum(~np.isnan(raw), axis=0)
-    measured, predicted = np.nanmean(excess, 0), np.nanmean(stated, 0)
-    se = np.nanstd(excess, 0) / np.sqrt(np.maximum(seen, 2))
-    factor, doubt = measured / predicted, se / predicted
+    return RoiCalibration(*(np.stack(part) for part in zip(*map(_calibrate, *_by_kind(moments)), strict=True)))
+
+
+def _by_kind(moments: Region) -> tuple[list[np.ndarray], ...]:
+    kinds = range(moments.raw.shape[1])
+    stated = [moments.covariance[:, :, k, k] for k in kinds]
+    return (
+        [moments.raw[:, k] - moments.mean[:, k] for k in kinds],
+        stated,
+        [moments.noise_variance[:, k] for k in kinds],
+    )
+
+
+def _calibrate(residual: np.ndarray, stated: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, ...]:
+    noise = np.where(np.isnan(residual), np.nan, np.maximum(noise, 1e-9))
+    excess, ratio = residual**2 / noise - 1, stated / noise
+    knots, found = _monotone(ratio[~np.isnan(ratio)], excess[~np.isnan(ratio)])
+    expected = _rise(ratio, knots, found)
+    seen = np.maximum((~np.isnan(ratio)).sum(0), 2)
+    quotient = np.nanmean(excess, 0) / np.nanmean(expected, 0)
+    doubt = np.nanstd(excess, 0) / np.sqrt(seen) / np.nanmean(expected, 0)
+    measured = np.nanmean(residual**2 - noise, 0)
+    se = np.nanstd(residual**2 - noise, 0) / np.sqrt(seen)
+    return (
+        np.nanmean(np.where(np.isnan(noise), np.nan, stated), 0),
+        measured,
+        se,
+        _shrink(quotient, doubt),
+        knots,
+        found,
+    )
+
+
+def _monotone(ratio: np.ndarray, excess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Knots of a rising curve through the mean excess of groups of similar stated ratio; the last groups are the rarest."""
+    groups = int(np.clip(len(ratio) // 8000, 2, 10))
+    edges = np.quantile(ratio, np.append(np.linspace(0, 0.95, groups + 1), [0.98, 1.0]))
+    member = np.clip(np.searchsorted(edges, ratio, side="right") - 1, 0, groups + 1)
+    count = np.maximum(np.bincount(member, minlength=groups + 2), 1)
+    knots = np.bincount(member, ratio, groups + 2) / count
+    mean = np.bincount(member, excess, groups + 2) / count
+    weight = count / np.maximum(np.bincount(member, excess**2, groups + 2) / count, 1e-6)
+    fitted = optimize.isotonic_regression(mean, weights=weight).x
+    kept = np.maximum.accumulate(np.maximum(fitted, 0.1 * knots))
+    return np.maximum.accumulate(knots + 1e-9 * np.arange(len(knots))), kept
+
+
+def _rise(ratio: np.ndarray, knots: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """h between and beyond the knots: straight lines; through the origin below the first, in proportion above the last."""
+    inside = np.interp(ratio, knots, found)
+    below, above = found[0] / knots[0], found[-1] / knots[-1]
+    return np.where(ratio < knots[0], ratio * below, np.where(ratio > knots[-1], ratio * above, inside))
+
+
+def _shrink(quotient: Float[np.ndarray, "N"], doubt: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+    """Draw noisy quotients towards 1: their true spread is what the measured one leaves after its own error
+    (method of moments, DerSimonian & Laird 1986). Kept within a fifth and five."""
     weight = 1 / doubt**2
-    common = max(float(np.sum(measured / se**2 * predicted) / np.sum(predicted**2 / se**2)), 0.1)
-    spread = max(0.0, (np.sum(weight * (factor - common) ** 2) - (len(factor) - 1)) / np.sum(weight))
+    spread = max(0.0, float((np.sum(weight * (quotient - 1) ** 2) - len(quotient)) / np.sum(weight)))
     share = spread / (spread + doubt**2)
-    return RoiCalibration(predicted, measured, se, np.maximum(share * factor + (1 - share) * common, 0.1))
+    return np.clip(share * quotient + (1 - share), 0.2, 5.0)
 
 
-def fused_variance(moments: Region, factor: Float[np.ndarray, "N"]) -> Float[np.ndarray, "T N K K"]:
-    """Covariance after fusion when the prior variance is `factor` times the stated one.
+class Fused(NamedTuple):
+    """Regions after the frame itself has been heard (counts, counts²)."""
 
-    The gain stays what it was, so (Joseph form, one-dimensional gain `1 − F/P`): `F + (factor − 1) F²/P`.
+    mean: Float[np.ndarray, "T K N"]
+    covariance: Float[np.ndarray, "T N K K"]
+
+
+def fuse_regions(moments: Region, calibration: RoiCalibration, extra: float = 1.0) -> Fused:
+    """`μ + S (S + n)⁻¹ (y − μ)` and `S − S (S + n)⁻¹ S` for each ROI with its ring, S as measured; blind where no row is real.
+
+    At the level that is reported, S and n are both measured; the pixels' own fusion rests on the model of their correlation.
+    `extra` is the noise variance of these moments relative to those that were calibrated.
     """
-    before = np.maximum(moments.prior_variance.transpose(0, 2, 1), 1e-12)  # T N K
-    kept = np.clip(np.diagonal(moments.covariance, axis1=2, axis2=3) / before, 0, 1)
-    scale = np.sqrt(np.maximum(1 + (factor[None, :, None] - 1) * kept, 1e-3))
-    return moments.covariance * scale[..., :, None] * scale[..., None, :]
+    S = calibration.variance(moments.covariance, moments.noise_variance / extra)
+    n = np.where(np.isnan(moments.raw), 1e12, moments.noise_variance).transpose(0, 2, 1)
+    residual = np.nan_to_num(moments.raw - moments.mean).transpose(0, 2, 1)
+    gain = np.linalg.solve(S + n[..., None] * np.eye(S.shape[-1]), S).swapaxes(-1, -2)  # S (S + n)⁻¹
+    mean = moments.mean + np.einsum("tnkl,tnl->tkn", gain, residual)
+    return Fused(mean, S - gain @ S)
 
 
 def make_traces(
-    moments: Region, factor: Float[np.ndarray, "N"], memory: Memory, config: TraceConfig, frame_rate_hz: float | None,
-    seed: int, report: Callable[[int], None] = lambda done: None,
+    raw: Float[np.ndarray, "T K N"],
+    fused: Fused,
+    memory: Memory,
+    config: TraceConfig,
+    frame_rate_hz: float | None,
+    seed: int,
+    report: Callable[[int], None] = lambda done: None,
 ) -> Traces:
     """Corridors of every ROI, from draws of whole traces. Raises InputError where F₀ needs a frame rate and none is known."""
     check_baseline(config, frame_rate_hz)
-    covariance = fused_variance(moments, factor)
-    N = len(factor)
+    N = raw.shape[2]
     parts = []
     for n in range(N):
         random = np.random.default_rng([seed, 7, n])
-        parts.append(_one_roi(random, moments, covariance[:, n], n, memory, config, frame_rate_hz))
+        parts.append(
+            _one_roi(
+                random,
+                raw[:, :, n].T.astype(float),
+                fused.mean[:, :, n],
+                fused.covariance[:, n],
+                memory,
+                config,
+                frame_rate_hz,
+            )
+        )
         report(n + 1)
     roi, ring, dff, f0, nu, draws = zip(*parts, strict=True)
     return Traces(
-        config.levels, _stack(roi), _stack(ring) if ring[0] else None, _stack(dff), np.stack(f0), np.array(nu), factor,
+        config.levels, _stack(roi), _stack(ring) if ring[0] else None, _stack(dff), np.stack(f0), np.array(nu),
         memory, np.stack(draws, axis=1) if config.save_draws else None,
     )  # fmt: skip
 
 
-def _one_roi(random, moments, covariance, n, memory, config, frame_rate_hz):
-    mean, raw = moments.mean[:, :, n].astype(float), moments.raw[:, :, n].T.astype(float)
+def _one_roi(random, raw, mean, covariance, memory, config, frame_rate_hz):
     draws = draw_pairs(random, mean, covariance, memory, config.draws)
     own, ring = draws[:, 0], draws[:, 1] if draws.shape[1] > 1 else None
     sd = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)).T
@@ -109,7 +196,9 @@ def _one_roi(random, moments, covariance, n, memory, config, frame_rate_hz):
     ratio = config.neuropil_coefficient if ring is not None else 0.0
     subtracted = own - config.offset_counts - (ratio * (ring - config.offset_counts) if ring is not None else 0.0)
     baseline = _positive(f0(subtracted, config, frame_rate_hz))
-    raw_subtracted = raw[0] - config.offset_counts - (ratio * (raw[1] - config.offset_counts) if ring is not None else 0.0)
+    raw_subtracted = (
+        raw[0] - config.offset_counts - (ratio * (raw[1] - config.offset_counts) if ring is not None else 0.0)
+    )
     middle = np.median(baseline, axis=0)
     dff = drawn_bands((raw_subtracted - middle) / middle, subtracted / baseline - 1, config.levels)
     plain = _filled(raw[0] - config.offset_counts)
@@ -127,7 +216,9 @@ def _filled(trace: np.ndarray) -> np.ndarray:
     return np.interp(np.arange(len(trace)), known, trace[known]) if len(known) else trace
 
 
-def gaussian_bands(raw: np.ndarray, mean: np.ndarray, sd: np.ndarray, draws: np.ndarray, levels: tuple[float, ...]) -> Bands:
+def gaussian_bands(
+    raw: np.ndarray, mean: np.ndarray, sd: np.ndarray, draws: np.ndarray, levels: tuple[float, ...]
+) -> Bands:
     """Corridor of a Gaussian trace: the limit of the draws' quantiles, without their Monte-Carlo error."""
     half = stats.norm.ppf(0.5 + np.array(levels) / 2)[:, None] * sd
     return Bands(raw, mean, sd, mean - half, mean + half, _simultaneous(draws, mean, sd, levels))
@@ -149,7 +240,9 @@ def _simultaneous(draws: np.ndarray, mean: np.ndarray, sd: np.ndarray, levels: t
 
 def _stack(bands: tuple[Bands, ...]) -> Bands:
     axes = Bands(raw=0, mean=0, sd=0, lower=1, upper=1, simultaneous=1)
-    return Bands(*(np.stack(part, axis).astype(np.float32) for part, axis in zip(zip(*bands, strict=True), axes, strict=True)))
+    return Bands(
+        *(np.stack(part, axis).astype(np.float32) for part, axis in zip(zip(*bands, strict=True), axes, strict=True))
+    )
 
 
 def check_baseline(config: TraceConfig, frame_rate_hz: float | None) -> None:

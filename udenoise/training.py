@@ -78,7 +78,12 @@ def validation_frames(frames: int, fraction: float) -> Bool[np.ndarray, "T"]:
 
 
 def batch_loss(
-    params: Any, batch: Batch, key: Array | None, config: NetworkConfig, scale: Scaling, kernel_factors: tuple[float, ...]
+    params: Any,
+    batch: Batch,
+    key: Array | None,
+    config: NetworkConfig,
+    scale: Scaling,
+    kernel_factors: tuple[float, ...],
 ) -> Float[Array, ""]:
     """Composite likelihood of the hidden frames of a batch."""
     averages = jnp.einsum("bkw,bwyx->bkyx", batch.weights, batch.frames, precision=HIGHEST)
@@ -94,7 +99,9 @@ def make_train_step(
 ) -> tuple[optax.GradientTransformation, Callable[[TrainState, Batch], tuple[TrainState, Array]]]:
     """The optimiser and the one compiled `(state, batch) -> (state, loss)`."""
     warm = min(100, train.steps // 5 + 1)
-    rate = optax.warmup_cosine_decay_schedule(0.0, train.learning_rate, warm, max(train.steps, warm + 1), 0.02 * train.learning_rate)
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, train.learning_rate, warm, max(train.steps, warm + 1), 0.02 * train.learning_rate
+    )
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
     loss = partial(batch_loss, config=config, scale=scale, kernel_factors=kernel_factors)
 
@@ -240,7 +247,9 @@ def train(
     With a `folder`, checkpoints go there and a training that stood still is taken up again, bitwise. `init_from` starts
     from another denoiser's parameters (fine-tuning); its settings are used. Raises InputError for frames too small.
     """
-    net = init_from.config if init_from else resolve(network_config, recording.movie.frame_rate_hz, len(recording.movie))
+    net = (
+        init_from.config if init_from else resolve(network_config, recording.movie.frame_rate_hz, len(recording.movie))
+    )
     crop = _crop_side(recording, config)
     scale, factors = scaling(recording), kernel_factors(recording.noise.kernel)
     optimiser, step = make_train_step(net, config, scale, factors)

@@ -73,24 +73,29 @@ def _axes(stored: Stored, config: MovieConfig) -> str:
         return _axes_by_convention(stored)
     axes = "".join("-" if n == 1 and a not in "CZYX" else a for a, n in zip(stored.axes, stored.shape, strict=True))
     if "S" in axes:
-        raise InputError(f"{stored.source} holds colour frames ({describe(stored.axes, stored.shape)}); "
-                         "save the one channel to denoise as a single-channel movie")
+        raise InputError(
+            f"{stored.source} holds colour frames ({describe(stored.axes, stored.shape)}); "
+            "save the one channel to denoise as a single-channel movie"
+        )
     return _with_time(stored, axes, config)
 
 
 def _axes_by_user(stored: Stored, axes: str) -> str:
     wrong = set(axes) - set("TCZYX")
     if wrong or len(set(axes)) != len(axes) or not set("TYX") <= set(axes):
-        raise InputError(f"--axes {axes} is not understood; use each of T, Y, X once, and C and Z where they exist, "
-                         "e.g. --axes TYX")
+        raise InputError(
+            f"--axes {axes} is not understood; use each of T, Y, X once, and C and Z where they exist, e.g. --axes TYX"
+        )
     long = [i for i, n in enumerate(stored.shape) if n > 1]
     if len(axes) == len(stored.shape):
         return axes
     if len(axes) == len(long):
         letters = dict(zip(long, axes, strict=True))
         return "".join(letters.get(i, "-") for i in range(len(stored.shape)))
-    raise InputError(f"--axes {axes} names {len(axes)} axes, but {stored.source} has {len(stored.shape)} "
-                     f"({describe(stored.axes, stored.shape)}); pass one letter for each")
+    raise InputError(
+        f"--axes {axes} names {len(axes)} axes, but {stored.source} has {len(stored.shape)} "
+        f"({describe(stored.axes, stored.shape)}); pass one letter for each"
+    )
 
 
 def _axes_by_convention(stored: Stored) -> str:
@@ -99,8 +104,9 @@ def _axes_by_convention(stored: Stored) -> str:
     size = describe(None, stored.shape)
     if len(stored.shape) < 3:
         raise InputError(f"{stored.source} is {len(stored.shape)}-D ({size}); a movie is needed, T Y X")
-    raise InputError(f"movie is {len(stored.shape)}-D ({size}) and the file does not name its axes; "
-                     "pass them: --axes TCYX")
+    raise InputError(
+        f"movie is {len(stored.shape)}-D ({size}) and the file does not name its axes; pass them: --axes TCYX"
+    )
 
 
 def _with_time(stored: Stored, axes: str, config: MovieConfig) -> str:
@@ -128,16 +134,22 @@ def _fixed(stored: Stored, axes: str, config: MovieConfig) -> dict[str, int]:
     if missing:
         long = [(a, n) for a, n in zip(axes, stored.shape, strict=True) if a in "TYX" or n > 1]
         size = " ".join(a if a in "TYX" else str(n) for a, n in long)
-        raise InputError(f"movie is {len(long)}-D ({size}); pass one {' and one '.join(missing)}: "
-                         + " ".join(f"--{name} 0" for name in missing))
+        raise InputError(
+            f"movie is {len(long)}-D ({size}); pass one {' and one '.join(missing)}: "
+            + " ".join(f"--{name} 0" for name in missing)
+        )
     return {a: _chosen(stored, name, index, lengths.get(a)) for a, (name, index) in wanted.items() if index is not None}
 
 
 def _chosen(stored: Stored, name: str, index: int, length: int | None) -> int:
     if length is None:
-        raise InputError(f"--{name} {index} was given, but {stored.source} has no {name} axis "
-                         f"({describe(stored.axes, stored.shape)}); leave it out")
+        raise InputError(
+            f"--{name} {index} was given, but {stored.source} has no {name} axis "
+            f"({describe(stored.axes, stored.shape)}); leave it out"
+        )
     if not 0 <= index < length:
-        raise InputError(f"--{name} {index} does not exist: {stored.source} has {length} {name}s, "
-                         f"--{name} 0 to --{name} {length - 1}")
+        raise InputError(
+            f"--{name} {index} does not exist: {stored.source} has {length} {name}s, "
+            f"--{name} 0 to --{name} {length - 1}"
+        )
     return index

@@ -88,5 +88,10 @@ def split_inside(source: str | Path) -> tuple[Path, str | None]:
 
 def natural_order(paths: Sequence[Path]) -> list[Path]:
     """file2 before file10."""
-    return sorted(paths, key=lambda path: [(not part.isdigit(), int(part) if part.isdigit() else 0, part.lower())
-                                           for part in re.split(r"(\d+)", str(path))])
+    return sorted(
+        paths,
+        key=lambda path: [
+            (not part.isdigit(), int(part) if part.isdigit() else 0, part.lower())
+            for part in re.split(r"(\d+)", str(path))
+        ],
+    )

@@ -20,8 +20,10 @@ def open_hdf5(path: Path, inside: str | None) -> Stored:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise InputError(f"{path} cannot be read as HDF5 ({' '.join(str(error).split())[:150]}); "
-                         "it is damaged, truncated or of another kind: copy it again") from error
+        raise InputError(
+            f"{path} cannot be read as HDF5 ({' '.join(str(error).split())[:150]}); "
+            "it is damaged, truncated or of another kind: copy it again"
+        ) from error
     data = _dataset(file, path, inside)
     if data.external or data.file.filename != file.filename:
         raise InputError(f"{path}:{data.name} refers to another file; pass that file itself")
@@ -37,8 +39,10 @@ def _dataset(file: h5py.File, path: Path, inside: str | None) -> h5py.Dataset:
         return found
     datasets = _datasets(file)
     if len(datasets) != 1:
-        raise InputError(f"{path} holds {len(datasets)} datasets of three or more dimensions; "
-                         + (f"pass one of: {_listed(path, datasets)}" if datasets else "a movie T Y X is needed"))
+        raise InputError(
+            f"{path} holds {len(datasets)} datasets of three or more dimensions; "
+            + (f"pass one of: {_listed(path, datasets)}" if datasets else "a movie T Y X is needed")
+        )
     return datasets[0]
 
 

@@ -12,8 +12,13 @@ from udenoise.errors import InputError
 MAXIMUM_BYTES = 2**24
 """Of one region; a larger one is no region."""
 MAXIMUM_REGIONS = 100_000
-_AREAS = {roifile.ROI_TYPE.POLYGON, roifile.ROI_TYPE.RECT, roifile.ROI_TYPE.OVAL, roifile.ROI_TYPE.FREEHAND,
-          roifile.ROI_TYPE.TRACED}
+_AREAS = {
+    roifile.ROI_TYPE.POLYGON,
+    roifile.ROI_TYPE.RECT,
+    roifile.ROI_TYPE.OVAL,
+    roifile.ROI_TYPE.FREEHAND,
+    roifile.ROI_TYPE.TRACED,
+}
 _LABELS = {roifile.ROI_SUBTYPE.TEXT, roifile.ROI_SUBTYPE.ARROW, roifile.ROI_SUBTYPE.IMAGE}
 
 
@@ -38,8 +43,11 @@ def read_regions(path: Path, shape: tuple[int, int]) -> list[Region]:
 def _members(path: Path) -> list[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist()
-                       if member.filename.lower().endswith(".roi") and "__MACOSX" not in member.filename]
+            members = [
+                member
+                for member in archive.infolist()
+                if member.filename.lower().endswith(".roi") and "__MACOSX" not in member.filename
+            ]
             if not 0 < len(members) <= MAXIMUM_REGIONS:
                 raise InputError(f"{path} holds {len(members)} .roi files; save it from ImageJ's ROI Manager")
             return [(Path(member.filename).stem, _bounded(archive, member)) for member in members]
@@ -51,8 +59,10 @@ def _bounded(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     with archive.open(member) as file:
         data = file.read(MAXIMUM_BYTES + 1)
     if len(data) > MAXIMUM_BYTES:
-        raise InputError(f"{archive.filename}: {member.filename} is larger than any region ({MAXIMUM_BYTES} bytes); "
-                         "save the regions again in ImageJ")
+        raise InputError(
+            f"{archive.filename}: {member.filename} is larger than any region ({MAXIMUM_BYTES} bytes); "
+            "save the regions again in ImageJ"
+        )
     return data
 
 
@@ -76,16 +86,19 @@ def _box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
     return np.array([[left, top], [left, bottom], [right, bottom], [right, top]], float)
 
 
-def _fill(path: Path, name: str, loops: list[np.ndarray], shape: tuple[int, int],
-          oval: bool) -> tuple[np.ndarray, int, int]:
+def _fill(
+    path: Path, name: str, loops: list[np.ndarray], shape: tuple[int, int], oval: bool
+) -> tuple[np.ndarray, int, int]:
     """Which pixels of the bounding box are inside, and its upper left corner (row, column)."""
     corners = np.concatenate([np.asarray(loop, float).reshape(-1, 2) for loop in loops])
     if not len(corners) or not np.isfinite(corners).all():
         raise InputError(f"{path}: region {name} is empty; delete it in ImageJ")
     low, high = corners.min(0), corners.max(0)
     if (low < -1).any() or high[0] > shape[1] + 1 or high[1] > shape[0] + 1:
-        raise InputError(f"{path}: region {name} reaches x {low[0]:g} to {high[0]:g}, y {low[1]:g} to {high[1]:g}, "
-                         f"outside the frame of {shape[0]} x {shape[1]}; move or delete it, or pass its own movie")
+        raise InputError(
+            f"{path}: region {name} reaches x {low[0]:g} to {high[0]:g}, y {low[1]:g} to {high[1]:g}, "
+            f"outside the frame of {shape[0]} x {shape[1]}; move or delete it, or pass its own movie"
+        )
     left, top = np.floor(low).astype(int)
     right, bottom = np.ceil(high).astype(int)
     x, y = np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5  # pixel centres

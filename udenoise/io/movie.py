@@ -67,11 +67,15 @@ class Movie:
         except (InputError, MemoryError):
             raise
         except Exception as error:  # whatever a codec makes of a damaged file
-            raise InputError(f"{self.source}: frames {start} to {stop - 1} cannot be read "
-                             f"({_one_line(error)}); the file is damaged or truncated: copy it again") from error
+            raise InputError(
+                f"{self.source}: frames {start} to {stop - 1} cannot be read "
+                f"({_one_line(error)}); the file is damaged or truncated: copy it again"
+            ) from error
         if frames.shape != (stop - start, *self.shape[1:]):
-            raise InputError(f"{self.source}: frames {start} to {stop - 1} came as {frames.shape}, "
-                             f"needed {(stop - start, *self.shape[1:])}; the file is damaged: copy it again")
+            raise InputError(
+                f"{self.source}: frames {start} to {stop - 1} came as {frames.shape}, "
+                f"needed {(stop - start, *self.shape[1:])}; the file is damaged: copy it again"
+            )
         return frames
 
 
@@ -106,8 +110,10 @@ def _join(movies: list[Movie]) -> Movie:
         return first
     for movie in movies:
         if movie.shape[1:] != first.shape[1:] or movie.dtype != first.dtype:
-            raise InputError(f"{movie.source} holds {_kind(movie)}, but {first.source} holds {_kind(first)}; "
-                             "all files of a movie must have the same frames")
+            raise InputError(
+                f"{movie.source} holds {_kind(movie)}, but {first.source} holds {_kind(first)}; "
+                "all files of a movie must have the same frames"
+            )
     ends = np.cumsum([len(movie) for movie in movies])
 
     def read(start: int, stop: int) -> np.ndarray:
@@ -132,8 +138,10 @@ def _check_movie(movie: Movie) -> None:
     if not (Y and X):
         raise InputError(f"{movie.source} has empty frames ({Y} x {X}); a movie with pixels is needed")
     if T < MINIMUM_FRAMES:
-        raise InputError(f"movie has {T} frame{'s' * (T != 1)}; udenoise needs at least {MINIMUM_FRAMES}: "
-                         f"check {movie.source}, or name its axes, e.g. --axes TYX")
+        raise InputError(
+            f"movie has {T} frame{'s' * (T != 1)}; udenoise needs at least {MINIMUM_FRAMES}: "
+            f"check {movie.source}, or name its axes, e.g. --axes TYX"
+        )
 
 
 def _check_values(frames: np.ndarray, start: int) -> None:
@@ -143,8 +151,10 @@ def _check_values(frames: np.ndarray, start: int) -> None:
     elif frames.dtype.itemsize > 2:
         large = np.flatnonzero((frames.max((1, 2)) > EXACT) | (frames.min((1, 2)) < -EXACT))
         if large.size:
-            raise InputError(f"frame {start + large[0]} holds counts beyond {EXACT}, which 32-bit floats cannot hold "
-                             "exactly; subtract an offset or divide the movie first")
+            raise InputError(
+                f"frame {start + large[0]} holds counts beyond {EXACT}, which 32-bit floats cannot hold "
+                "exactly; subtract an offset or divide the movie first"
+            )
 
 
 def _check_finite(frames: np.ndarray, start: int) -> None:
@@ -156,8 +166,9 @@ def _check_finite(frames: np.ndarray, start: int) -> None:
         bad = np.flatnonzero(~np.isfinite(frames.astype(np.float32)).all((1, 2)))
     if bad.size:
         name = "NaN" if np.isnan(frames[bad[0]]).any() else "infinite values"
-        raise InputError(f"frame {start + bad[0]} holds {name}; udenoise needs finite counts: "
-                         "replace or cut out such frames first")
+        raise InputError(
+            f"frame {start + bad[0]} holds {name}; udenoise needs finite counts: replace or cut out such frames first"
+        )
 
 
 def _is_rate(rate: float) -> bool:

@@ -2,9 +2,25 @@
 
 from collections.abc import Sequence
 
-_LETTERS = {"t": "T", "time": "T", "frame": "T", "frames": "T", "c": "C", "channel": "C", "channels": "C",
-            "z": "Z", "plane": "Z", "depth": "Z", "y": "Y", "row": "Y", "height": "Y",
-            "x": "X", "col": "X", "column": "X", "width": "X"}
+_LETTERS = {
+    "t": "T",
+    "time": "T",
+    "frame": "T",
+    "frames": "T",
+    "c": "C",
+    "channel": "C",
+    "channels": "C",
+    "z": "Z",
+    "plane": "Z",
+    "depth": "Z",
+    "y": "Y",
+    "row": "Y",
+    "height": "Y",
+    "x": "X",
+    "col": "X",
+    "column": "X",
+    "width": "X",
+}
 
 
 def axes_from_names(names: Sequence[str | None]) -> str | None:

@@ -13,8 +13,9 @@ def open_npy(path: Path) -> Stored:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as a .npy array ({_reason(error)}); "
-                         "save it again with numpy.save, as numbers") from error
+        raise InputError(
+            f"{path} cannot be read as a .npy array ({_reason(error)}); save it again with numpy.save, as numbers"
+        ) from error
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path} is an archive of arrays; save the movie alone with numpy.save")
     stored = from_array(array, str(path))

@@ -59,8 +59,10 @@ def load_rois(path: str | Path, shape: tuple[int, int]) -> Rois:
         return _from_array(_archived(file), str(file), shape)
     if suffix in (*TIFF_SUFFIXES, *HDF5_SUFFIXES) or is_zarr(file):
         return _from_array(_stored(file, inside), str(path), shape)
-    raise InputError(f"{file} is no file of regions that udenoise can read; pass ImageJ .roi or .zip, "
-                     "a Suite2p folder, labels or weights as .npy or TIFF, or Neurofinder .json")
+    raise InputError(
+        f"{file} is no file of regions that udenoise can read; pass ImageJ .roi or .zip, "
+        "a Suite2p folder, labels or weights as .npy or TIFF, or Neurofinder .json"
+    )
 
 
 def rois_from_masks(masks: Shaped[np.ndarray, "N Y X"], names: Sequence[str] | None = None) -> Rois:
@@ -87,7 +89,7 @@ def _assemble(regions: Sequence[_Region], source: str, shape: tuple[int, int]) -
     index = np.zeros((len(regions), longest), np.int32)
     weight = np.zeros((len(regions), longest), np.float32)
     for i, (flat, w) in enumerate(normalised):
-        index[i, :len(flat)], weight[i, :len(flat)] = flat, w
+        index[i, : len(flat)], weight[i, : len(flat)] = flat, w
     return Rois(_unique([region.name for region in regions]), index, weight, shape)
 
 
@@ -101,9 +103,11 @@ def _normalise(region: _Region, source: str, shape: tuple[int, int]) -> tuple[np
         raise InputError(f"{what} is empty; delete it")
     rows, columns = region.pixels.T
     if rows.min() < 0 or columns.min() < 0 or rows.max() >= shape[0] or columns.max() >= shape[1]:
-        raise InputError(f"{what} reaches rows {rows.min()} to {rows.max()}, columns {columns.min()} to "
-                         f"{columns.max()}, outside the frame of {shape[0]} x {shape[1]}; "
-                         "move or delete it, or pass its own movie")
+        raise InputError(
+            f"{what} reaches rows {rows.min()} to {rows.max()}, columns {columns.min()} to "
+            f"{columns.max()}, outside the frame of {shape[0]} x {shape[1]}; "
+            "move or delete it, or pass its own movie"
+        )
     flat, inverse = np.unique(rows * shape[1] + columns, return_inverse=True)
     return flat, np.bincount(inverse, weight / weight.sum())
 
@@ -130,17 +134,20 @@ def _neurofinder(path: Path, shape: tuple[int, int]) -> Rois:
     """A list of {id, coordinates: [[row, column], ...]}; a pixel listed twice counts once."""
     try:
         found = json.loads(path.read_text())
-        coordinates = [np.array([(float(row), float(column)) for row, column in region["coordinates"]]).reshape(-1, 2)
-                       for region in found]
+        coordinates = [
+            np.array([(float(row), float(column)) for row, column in region["coordinates"]]).reshape(-1, 2)
+            for region in found
+        ]
         names = [str(region.get("id", i)) for i, region in enumerate(found)]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path} is no Neurofinder file ({type(error).__name__}: {error}); a list of "
-                         '{"id": 1, "coordinates": [[row, column], ...]} is needed') from error
+        raise InputError(
+            f"{path} is no Neurofinder file ({type(error).__name__}: {error}); a list of "
+            '{"id": 1, "coordinates": [[row, column], ...]} is needed'
+        ) from error
     regions = []
     for name, points in zip(names, coordinates, strict=True):
         if not (np.isfinite(points).all() and (points == np.round(points)).all()):
-            raise InputError(f"{path}: region {name} has coordinates that are no whole pixels; "
-                             "[row, column] is needed")
+            raise InputError(f"{path}: region {name} has coordinates that are no whole pixels; [row, column] is needed")
         pixels = np.unique(points.astype(np.int64), axis=0)
         regions.append(_Region(name, pixels, np.ones(len(pixels))))
     return _assemble(regions, str(path), shape)
@@ -152,8 +159,9 @@ def _numpy(path: Path, shape: tuple[int, int]) -> Rois:
         return _suite2p(path, shape)
     if isinstance(found, dict):
         if not isinstance(found.get("masks"), np.ndarray):
-            raise InputError(f"{path} holds no `masks`; pass Cellpose's _seg.npy, Suite2p's stat.npy, "
-                             "labels or weights")
+            raise InputError(
+                f"{path} holds no `masks`; pass Cellpose's _seg.npy, Suite2p's stat.npy, labels or weights"
+            )
         found = found["masks"]
     return _from_array(found, str(path), shape)
 
@@ -163,8 +171,10 @@ def _plane(folder: Path) -> Path:
     found = [folder / "stat.npy"] if (folder / "stat.npy").exists() else sorted(folder.glob("**/plane*/stat.npy"))
     if len(found) != 1:
         listed = ", ".join(str(stat.parent) for stat in found)
-        raise InputError(f"{folder} holds {len(found)} Suite2p planes; " + (
-            f"pass one of: {listed}" if found else "pass the folder with stat.npy"))
+        raise InputError(
+            f"{folder} holds {len(found)} Suite2p planes; "
+            + (f"pass one of: {listed}" if found else "pass the folder with stat.npy")
+        )
     return found[0]
 
 
@@ -175,8 +185,10 @@ def _suite2p(stat: Path, shape: tuple[int, int]) -> Rois:
         raise InputError(f"{stat} is no Suite2p stat.npy; a list of dictionaries with ypix, xpix, lam is needed")
     keep = _iscell(stat.parent / "iscell.npy", len(found))
     if not keep.any():
-        raise InputError(f"{stat}: none of {len(found)} regions is a cell in iscell.npy; mark cells in Suite2p, "
-                         "or move iscell.npy away to use all")
+        raise InputError(
+            f"{stat}: none of {len(found)} regions is a cell in iscell.npy; mark cells in Suite2p, "
+            "or move iscell.npy away to use all"
+        )
     return _assemble([_stat(stat, i, found[i]) for i in np.flatnonzero(keep).tolist()], str(stat), shape)
 
 
@@ -185,8 +197,9 @@ def _iscell(path: Path, count: int) -> np.ndarray:
         return np.ones(count, bool)
     iscell = np.asarray(load_npy(path))
     if iscell.dtype.kind not in "biuf" or iscell.ndim not in (1, 2) or len(iscell) != count:
-        raise InputError(f"{path} has shape {iscell.shape}, but stat.npy {count} regions; "
-                         "use the two of one Suite2p run")
+        raise InputError(
+            f"{path} has shape {iscell.shape}, but stat.npy {count} regions; use the two of one Suite2p run"
+        )
     return (iscell if iscell.ndim == 1 else iscell[:, 0]) > 0.5
 
 
@@ -198,8 +211,9 @@ def _stat(path: Path, number: int, stat: dict[str, Any]) -> _Region:
         own = own if own.any() else np.ones(len(lam), bool)
         return _Region(str(number), pixels[own], lam[own])
     except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise InputError(f"{path}: region {number} has no usable ypix, xpix, lam ({error}); "
-                         "run Suite2p again") from error
+        raise InputError(
+            f"{path}: region {number} has no usable ypix, xpix, lam ({error}); run Suite2p again"
+        ) from error
 
 
 def _archived(path: Path) -> np.ndarray:
@@ -209,8 +223,9 @@ def _archived(path: Path) -> np.ndarray:
             named = [name for name in ("rois", "masks") if name in archive.files]
             names = archive.files if len(archive.files) == 1 else named
             if len(names) != 1:
-                raise InputError(f"{path} holds arrays {', '.join(archive.files[:8])}; "
-                                 "name the weights (N, Y, X) `rois`")
+                raise InputError(
+                    f"{path} holds arrays {', '.join(archive.files[:8])}; name the weights (N, Y, X) `rois`"
+                )
             return archive[names[0]]
     except InputError:
         raise
@@ -229,8 +244,10 @@ def _from_array(array: np.ndarray, source: str, shape: tuple[int, int]) -> Rois:
     if array.dtype.kind not in "biuf" or array.ndim not in (2, 3):
         raise InputError(f"{source} holds {array.ndim}-D {array.dtype}; labels (Y, X) or weights (N, Y, X) are needed")
     if array.shape[-2:] != shape:
-        raise InputError(f"{source} has frames of {array.shape[-2]} x {array.shape[-1]}, but the movie {shape[0]} x "
-                         f"{shape[1]}; pass the regions of this movie")
+        raise InputError(
+            f"{source} has frames of {array.shape[-2]} x {array.shape[-1]}, but the movie {shape[0]} x "
+            f"{shape[1]}; pass the regions of this movie"
+        )
     regions = _labels(array, source) if array.ndim == 2 else _weights(array, [str(i) for i in range(len(array))])
     return _assemble(regions, source, shape)
 

@@ -66,8 +66,13 @@ class Group(NamedTuple):
     attributes: dict[str, Any]
 
 
-def create_movie_store(path: str | Path, names: Sequence[str], shape: tuple[int, int, int],
-                       frame_rate_hz: float | None, attributes: Mapping[str, Any] | None = None) -> MovieStore:
+def create_movie_store(
+    path: str | Path,
+    names: Sequence[str],
+    shape: tuple[int, int, int],
+    frame_rate_hz: float | None,
+    attributes: Mapping[str, Any] | None = None,
+) -> MovieStore:
     """A new, empty store at `path` with one OME-Zarr 0.5 image, T Y X float32, for each name.
 
     Sharded (whole frames, about 64 MB before compression), lossless. Raises: InputError if `path` exists.
@@ -80,9 +85,16 @@ def create_movie_store(path: str | Path, names: Sequence[str], shape: tuple[int,
         group = zarr.create_group(str(part), zarr_format=3, attributes=_plain(attributes or {}))
         for name in names:
             image = group.create_group(name, attributes={"ome": _ome(name, frame_rate_hz)})
-            image.create_array("0", shape=shape, dtype="float32", chunks=chunk, shards=shard, fill_value=np.nan,
-                               compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
-                               dimension_names=("t", "y", "x"))
+            image.create_array(
+                "0",
+                shape=shape,
+                dtype="float32",
+                chunks=chunk,
+                shards=shard,
+                fill_value=np.nan,
+                compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+                dimension_names=("t", "y", "x"),
+            )
     return MovieStore(path, tuple(names), shape, shard[0])
 
 
@@ -95,12 +107,16 @@ def open_movie_store(path: str | Path) -> MovieStore:
         arrays: list[Any] = [group[f"{name}/0"] for name in names]
         return MovieStore(path, names, arrays[0].shape, arrays[0].shards[0])
     except Exception as error:  # whatever is missing or damaged
-        raise InputError(f"{path} is no store that udenoise wrote ({_reason(error)}); "
-                         "run again with --overwrite") from error
+        raise InputError(
+            f"{path} is no store that udenoise wrote ({_reason(error)}); run again with --overwrite"
+        ) from error
 
 
-def write_group(path: str | Path, arrays: Mapping[str, tuple[np.ndarray, Sequence[str]]],
-                attributes: Mapping[str, Any] | None = None) -> None:
+def write_group(
+    path: str | Path,
+    arrays: Mapping[str, tuple[np.ndarray, Sequence[str]]],
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
     """Write a zarr v3 group of arrays with named dimensions: {"dff/mean": (array, ("roi", "time"))}.
 
     Written beside `path` and renamed when complete; a group that was there is replaced.
@@ -114,8 +130,9 @@ def write_group(path: str | Path, arrays: Mapping[str, tuple[np.ndarray, Sequenc
         for name, (array, dimensions) in arrays.items():
             parent, _, leaf = name.rpartition("/")
             owner = group.require_group(parent) if parent else group
-            owner.create_array(leaf, data=np.ascontiguousarray(array).reshape(np.shape(array)),
-                               dimension_names=tuple(dimensions))
+            owner.create_array(
+                leaf, data=np.ascontiguousarray(array).reshape(np.shape(array)), dimension_names=tuple(dimensions)
+            )
 
 
 def read_group(path: str | Path) -> Group:
@@ -126,8 +143,9 @@ def read_group(path: str | Path) -> Group:
         arrays = {name: np.asarray(item[...]) for name, item in members if isinstance(item, zarr.Array)}
         return Group(arrays, group.attrs.asdict())
     except Exception as error:  # whatever is missing or damaged
-        raise InputError(f"{path} cannot be read ({_reason(error)}); write it again: "
-                         "udenoise run --overwrite") from error
+        raise InputError(
+            f"{path} cannot be read ({_reason(error)}); write it again: udenoise run --overwrite"
+        ) from error
 
 
 def write_json(path: str | Path, data: Any) -> None:
@@ -150,8 +168,9 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({_reason(error)}); write it again: "
-                         "udenoise run --overwrite") from error
+        raise InputError(
+            f"{path} cannot be read as JSON ({_reason(error)}); write it again: udenoise run --overwrite"
+        ) from error
 
 
 def _layout(shape: tuple[int, int, int]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

@@ -44,8 +44,10 @@ def open_files(paths: Sequence[Path]) -> list[Stored]:
         covered |= files
     foreign = covered - {path.resolve() for path in paths}
     if foreign and len(paths) > 1:
-        raise InputError(f"the OME-TIFF {stored[0].source} also spans {sorted(foreign)[0].name}; "
-                         "pass its first file alone, or all its files")
+        raise InputError(
+            f"the OME-TIFF {stored[0].source} also spans {sorted(foreign)[0].name}; "
+            "pass its first file alone, or all its files"
+        )
     return stored
 
 
@@ -64,8 +66,10 @@ def _open_one(path: Path, opened: "_OpenFiles") -> tuple[Stored, set[Path]]:
     except InputError:
         raise
     except Exception as error:  # whatever a damaged directory makes of the parser
-        raise InputError(f"{path} cannot be read as TIFF ({' '.join(str(error).split())[:150]}); "
-                         "the file is damaged or truncated: copy it again") from error
+        raise InputError(
+            f"{path} cannot be read as TIFF ({' '.join(str(error).split())[:150]}); "
+            "the file is damaged or truncated: copy it again"
+        ) from error
     count = prod(lead)
     pages = Pages((path,), np.zeros(count, np.int32), offsets[:count])
     opened.frame(path, int(offsets[-1]), len(offsets) - 1, page.shape, dtype)  # the end is there
@@ -76,8 +80,12 @@ def _open_one(path: Path, opened: "_OpenFiles") -> tuple[Stored, set[Path]]:
 def _tags(tif: tifffile.TiffFile) -> tiff_metadata.Tags:
     page = tif.pages.first
     header = tif.scanimage_metadata if tif.is_scanimage else None
-    return tiff_metadata.Tags(page.description, page.software, tif.imagej_metadata if tif.is_imagej else None,
-                              (header or {}).get("FrameData") or {})
+    return tiff_metadata.Tags(
+        page.description,
+        page.software,
+        tif.imagej_metadata if tif.is_imagej else None,
+        (header or {}).get("FrameData") or {},
+    )
 
 
 def _open_series(path: Path, tif: tifffile.TiffFile, opened: "_OpenFiles") -> tuple[Stored, set[Path]]:
@@ -88,7 +96,7 @@ def _open_series(path: Path, tif: tifffile.TiffFile, opened: "_OpenFiles") -> tu
     series = tif.series[0]
     page: Any = series.keyframe
     shape = tuple(int(n) for n in series.shape)
-    lead = shape[:-len(page.shape)]
+    lead = shape[: -len(page.shape)]
     axes = series.axes
     _check_page(path, page)
     rate = tiff_metadata.frame_rate_hz(_tags(tif), volumes=False)
@@ -105,22 +113,29 @@ def _pages_of(path: Path, series: tifffile.TiffPageSeries) -> Pages:
     listed: list[Any] = list(series.pages)
     lost = [i for i, page in enumerate(listed) if page is None]
     if lost:
-        raise InputError(f"{path} lacks {len(lost)} of its {len(listed)} frames (the first is frame {lost[0]}); "
-                         "put all files of the OME-TIFF into one folder")
+        raise InputError(
+            f"{path} lacks {len(lost)} of its {len(listed)} frames (the first is frame {lost[0]}); "
+            "put all files of the OME-TIFF into one folder"
+        )
     names = [Path(page.parent.filehandle.path) for page in listed]
     files = tuple(dict.fromkeys(names))
     outside = [file for file in files if file.resolve().parent != path.resolve().parent]
     if outside:
         raise InputError(f"{path} refers to {outside[0]}, outside its own folder; put its files into one folder")
     number = {file: i for i, file in enumerate(files)}
-    return Pages(files, np.array([number[name] for name in names], np.int32),
-                 np.array([page.offset for page in listed], np.int64))
+    return Pages(
+        files,
+        np.array([number[name] for name in names], np.int32),
+        np.array([page.offset for page in listed], np.int64),
+    )
 
 
 def _check_page(path: Path, page: tifffile.TiffPage) -> None:
     if page.samplesperpixel > 1:
-        raise InputError(f"{path} holds colour frames ({page.samplesperpixel} samples per pixel); "
-                         "save the one channel to denoise as a single-channel movie")
+        raise InputError(
+            f"{path} holds colour frames ({page.samplesperpixel} samples per pixel); "
+            "save the one channel to denoise as a single-channel movie"
+        )
     if len(page.shape) != 2 or page.dtype is None:
         raise InputError(f"{path} has pages of shape {page.shape}; two-dimensional numeric frames are needed")
 
@@ -182,11 +197,14 @@ class _OpenFiles:
         return self._tifs[path]
 
 
-def _check_frame(path: Path, number: int, page: tifffile.TiffPage, size: int, shape: tuple[int, ...],
-                 dtype: np.dtype) -> None:
+def _check_frame(
+    path: Path, number: int, page: tifffile.TiffPage, size: int, shape: tuple[int, ...], dtype: np.dtype
+) -> None:
     if page.shape != shape or page.dtype != dtype:
-        raise InputError(f"{path}: frame {number} is {page.shape} {page.dtype}, but the first is {shape} {dtype}; "
-                         "all frames of a movie must be alike")
+        raise InputError(
+            f"{path}: frame {number} is {page.shape} {page.dtype}, but the first is {shape} {dtype}; "
+            "all frames of a movie must be alike"
+        )
     end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
     if end > size:
         raise _truncated(path, f"frame {number} ends at byte {end}", size)

@@ -11,9 +11,28 @@ import numpy as np
 
 from udenoise.errors import InputError
 
-SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3,
-           "milliseconds": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "microsecond": 1e-6, "microseconds": 1e-6,
-           "ns": 1e-9, "nanosecond": 1e-9, "min": 60.0, "minute": 60.0, "minutes": 60.0, "h": 3600.0, "hour": 3600.0}
+SECONDS = {
+    "s": 1.0,
+    "sec": 1.0,
+    "second": 1.0,
+    "seconds": 1.0,
+    "ms": 1e-3,
+    "msec": 1e-3,
+    "millisecond": 1e-3,
+    "milliseconds": 1e-3,
+    "us": 1e-6,
+    "µs": 1e-6,
+    "μs": 1e-6,
+    "microsecond": 1e-6,
+    "microseconds": 1e-6,
+    "ns": 1e-9,
+    "nanosecond": 1e-9,
+    "min": 60.0,
+    "minute": 60.0,
+    "minutes": 60.0,
+    "h": 3600.0,
+    "hour": 3600.0,
+}
 """Units of time in seconds, as ImageJ, OME and OME-Zarr spell them."""
 _SCANIMAGE = re.compile(r"^(?:scanimage\.)?(SI\d?\.[\w.]+|state\.[\w.]+)\s*=\s*(.*?)\s*$", re.MULTILINE)
 
@@ -38,8 +57,9 @@ def layout(source: str, tags: Tags, pages: int) -> tuple[str, tuple[int, ...]]:
             return axes, lengths
         if prod(n for axis, n in zip(axes, lengths, strict=True) if axis in "CZ") > 1:
             size = " ".join(f"{axis} {n}" for axis, n in zip(axes, lengths, strict=True))
-            raise InputError(f"{source} announces {size} but holds {pages} pages; it is truncated or was cut: "
-                             "save it again")
+            raise InputError(
+                f"{source} announces {size} but holds {pages} pages; it is truncated or was cut: save it again"
+            )
     return _scanimage_layout(source, tags, pages) or ("I", (pages,))
 
 
@@ -69,7 +89,7 @@ def _shaped_layout(tags: Tags) -> tuple[str, tuple[int, ...]] | None:
     if not isinstance(shape, list) or not all(isinstance(n, int) for n in shape) or len(shape) < 3:
         return None
     if not isinstance(axes, str) or len(axes) != len(shape):
-        axes = "QPONMLKJ"[:len(shape) - 2] + "YX"
+        axes = "QPONMLKJ"[: len(shape) - 2] + "YX"
     return (axes[:-2], tuple(shape[:-2])) if axes.endswith("YX") else None
 
 
@@ -103,8 +123,10 @@ def _scanimage_layout(source: str, tags: Tags, pages: int) -> tuple[str, tuple[i
     else:
         axes, lengths = "TZC", (pages // (channels * planes), planes, channels)
     if 0 in lengths:
-        raise InputError(f"{source} holds {pages} pages, less than one volume of {planes} planes and {channels} "
-                         "channels; it is truncated: copy it again")
+        raise InputError(
+            f"{source} holds {pages} pages, less than one volume of {planes} planes and {channels} "
+            "channels; it is truncated: copy it again"
+        )
     return axes, lengths
 
 
@@ -123,8 +145,11 @@ def _is_on(found: dict[str, str], name: str, default: str = "false") -> bool:
 
 def _scanimage_rate(tags: Tags, volumes: bool) -> float | None:
     found = _scanimage(tags)
-    names = ["SI.hRoiManager.scanVolumeRate"] if volumes else ["SI.hRoiManager.scanFrameRate", "SI5.scanFrameRate",
-                                                               "SI4.scanFrameRate", "state.acq.frameRate"]
+    names = (
+        ["SI.hRoiManager.scanVolumeRate"]
+        if volumes
+        else ["SI.hRoiManager.scanFrameRate", "SI5.scanFrameRate", "SI4.scanFrameRate", "state.acq.frameRate"]
+    )
     return next((rate for rate in (_number(found.get(name)) for name in names) if rate), None)
 
 

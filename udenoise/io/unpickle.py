@@ -34,8 +34,10 @@ def load_npy(path: Path) -> Any:
         raise
     except Exception as error:  # whatever a damaged or malicious file makes of it
         reason = " ".join(str(error).split())[:150] or type(error).__name__
-        raise InputError(f"{path} is not a file of arrays that udenoise can trust ({reason}); "
-                         "save it again as numbers, with numpy.save") from error
+        raise InputError(
+            f"{path} is not a file of arrays that udenoise can trust ({reason}); "
+            "save it again as numbers, with numpy.save"
+        ) from error
 
 
 def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool]:
@@ -120,9 +122,15 @@ def _frombuffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
 
 
 _ALLOWED: dict[str, Callable[..., Any]] = {
-    "multiarray._reconstruct": _Array, "multiarray.scalar": _scalar, "numeric._frombuffer": _frombuffer,
-    "numpy.dtype": _Dtype, "numpy.ndarray": _Array, "_codecs.encode": _latin1,
-    "builtins.set": set, "__builtin__.set": set, "collections.OrderedDict": dict,
+    "multiarray._reconstruct": _Array,
+    "multiarray.scalar": _scalar,
+    "numeric._frombuffer": _frombuffer,
+    "numpy.dtype": _Dtype,
+    "numpy.ndarray": _Array,
+    "_codecs.encode": _latin1,
+    "builtins.set": set,
+    "__builtin__.set": set,
+    "collections.OrderedDict": dict,
 }
 
 

@@ -52,8 +52,10 @@ def _open_node(node: Any, path: Path) -> Stored:
     members = [item for _, item in node.members() if _is_movie(item)]
     if len(members) != 1:
         listed = _listed(path, node)
-        raise InputError(f"{path} holds {len(members)} movies; " + (f"pass one of: {listed}" if listed else
-                                                                    "an array T Y X is needed"))
+        raise InputError(
+            f"{path} holds {len(members)} movies; "
+            + (f"pass one of: {listed}" if listed else "an array T Y X is needed")
+        )
     return _open_node(members[0], path)
 
 
@@ -75,8 +77,12 @@ def _frame_rate_hz(axes: list[dict[str, Any]], image: Mapping[str, Any], level: 
     time = next((i for i, axis in enumerate(axes) if axis["name"].lower() in ("t", "time")), None)
     if time is None or axes[time].get("unit") not in _SECONDS:
         return None
-    steps = [step["scale"][time] for where in (level, image) for step in where.get("coordinateTransformations", [])
-             if step.get("type") == "scale"]
+    steps = [
+        step["scale"][time]
+        for where in (level, image)
+        for step in where.get("coordinateTransformations", [])
+        if step.get("type") == "scale"
+    ]
     interval_s = float(np.prod(steps)) * _SECONDS[axes[time]["unit"]]
     return 1 / interval_s if steps and interval_s > 0 else None
 
@@ -101,6 +107,8 @@ def _multiscales(node: zarr.Group) -> Mapping[str, Any] | None:
 
 
 def _listed(path: Path, node: zarr.Group) -> str:
-    found = [f"{path}:{name}" + (f" ({describe(None, item.shape)})" if isinstance(item, zarr.Array) else "")
-             for name, item in node.members()]
+    found = [
+        f"{path}:{name}" + (f" ({describe(None, item.shape)})" if isinstance(item, zarr.Array) else "")
+        for name, item in node.members()
+    ]
     return ", ".join(found[:8])

@@ -51,8 +51,10 @@ def estimate_noise(movie: Movie, progress: Progress = None) -> NoiseModel:
     moments = measure_moments(movie, good, faults.breaks, seen.low, seen.high)
     usable = usable_pixels(moments)
     if usable.all(0).sum() < 100:
-        raise InputError("movie has fewer than 100 pixels that change in time without touching its smallest "
-                         "or largest value; pass the raw movie, not a processed, thresholded or saturated one")
+        raise InputError(
+            "movie has fewer than 100 pixels that change in time without touching its smallest "
+            "or largest value; pass the raw movie, not a processed, thresholded or saturated one"
+        )
     return _model(movie, seen, faults, moments, fit_line(moments))
 
 
@@ -78,9 +80,13 @@ def _model(movie: Movie, seen: Scan, faults: Faults, moments: Moments, line: Lin
     sd = np.sqrt(np.maximum(line.gain * np.nan_to_num(mean) + line.intercept, floor))
     kernel = measure_kernel(movie, _good(faults, *movie.shape[:2]), faults.breaks, sd, line.quiet)
     changing = np.isfinite(mean) & (moments.lag1.sum(0) > 0)
-    clipped, saturated = (_wall(at, fraction, near, moments.values) for at, fraction, near in (
-        (seen.low, float(np.nanmean(moments.at_low)), moments.near_low),
-        (seen.high, float(np.nanmean(moments.at_high)), moments.near_high)))
+    clipped, saturated = (
+        _wall(at, fraction, near, moments.values)
+        for at, fraction, near in (
+            (seen.low, float(np.nanmean(moments.at_low)), moments.near_low),
+            (seen.high, float(np.nanmean(moments.at_high)), moments.near_high),
+        )
+    )
     model = NoiseModel(
         gain=line.gain,
         intercept=line.intercept,

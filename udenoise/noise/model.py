@@ -11,7 +11,6 @@ from scipy import ndimage
 from udenoise.arrays import Json, Rows
 from udenoise.errors import InputError
 
-
 CELL = 16
 """Side of the cells of `NoiseModel.field`, pixels."""
 
@@ -63,10 +62,12 @@ class NoiseModel(NamedTuple):
         """Noise variance (counts²) at a noiseless value (counts, any shape); at least 5 % of the least measured."""
         return np.maximum(self.gain * mean + self.intercept, 0.05 * self.bin_variance.min())
 
-
     def relative(self, shape: tuple[int, int]) -> Float[np.ndarray, "Y X"]:
         """`field` at every pixel of a frame (Y, X), by linear interpolation between the centres of its cells."""
-        at = [np.clip((np.arange(n) + 0.5) / CELL - 0.5, 0, cells - 1) for n, cells in zip(shape, self.field.shape, strict=True)]
+        at = [
+            np.clip((np.arange(n) + 0.5) / CELL - 0.5, 0, cells - 1)
+            for n, cells in zip(shape, self.field.shape, strict=True)
+        ]
         return ndimage.map_coordinates(self.field, np.meshgrid(*at, indexing="ij"), order=1).astype(np.float32)
 
     def pixel_variance(self, mean: Float[np.ndarray, "*frames Y X"]) -> Float[np.ndarray, "*frames Y X"]:

@@ -164,7 +164,9 @@ def _robust_line(mean: np.ndarray, variance: np.ndarray, count: np.ndarray) -> t
     return float(gain), float(intercept)
 
 
-def measure_field(moments: Moments, usable: Bool[np.ndarray, "Y X"], line: Line) -> Float[np.ndarray, "cells_y cells_x"]:
+def measure_field(
+    moments: Moments, usable: Bool[np.ndarray, "Y X"], line: Line
+) -> Float[np.ndarray, "cells_y cells_x"]:
     """Measured over fitted noise variance in cells of 16 pixels, smoothed over about 50 pixels; 1 where nothing is usable."""
     fitted = np.maximum(line.gain * moments.mean.mean(0) + line.intercept, 0.05 * line.bin_variance.min())
     use = usable & np.isfinite(fitted)

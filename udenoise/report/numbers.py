@@ -12,8 +12,18 @@ from udenoise.report.pictures import Moments
 from udenoise.report.series import blocks, chosen_levels
 from udenoise.report.sources import Sources, roi_names
 
-_NOISE = ("gain", "intercept", "kernel", "difference_lag1", "photons", "saturated_at", "saturated_fraction",
-          "clipped_at", "clipped_fraction", "ramp")
+_NOISE = (
+    "gain",
+    "intercept",
+    "kernel",
+    "difference_lag1",
+    "photons",
+    "saturated_at",
+    "saturated_fraction",
+    "clipped_at",
+    "clipped_fraction",
+    "ramp",
+)
 NORMAL_MAD = 1.4826
 """Standard deviation of a normal variable over the median of its absolute value."""
 
@@ -25,24 +35,33 @@ def report_numbers(sources: Sources, movie: Movie, moments: Moments) -> Json:
     T, Y, X = movie.shape
     rate = stated.get("frame_rate_hz", movie.frame_rate_hz)
     rois = roi_table(sources)
-    return plain({
-        "movie": {"source": stated.get("source", movie.source), "frames": T, "rows": Y, "columns": X,
-                  "dtype": str(movie.dtype), "frame_rate_hz": rate, "seconds": T / rate if rate else None},
-        "rois": config.get("rois"),
-        "noise": noise_summary(sources.noise),
-        "warnings": list((sources.noise or {}).get("warnings") or ()),
-        "missing": list(sources.missing),
-        "pixel_error": pixel_error(sources, moments),
-        "training": training_summary(sources.training),
-        "calibration": calibration_summary(sources.calibration),
-        "traces": trace_summary(rois, sources),
-        "per_roi": rois,
-        "timing_s": sources.timing,
-        "settings": config.get("config"),
-        "seed": config.get("seed"),
-        "versions": config.get("versions"),
-        "device": config.get("device"),
-    })
+    return plain(
+        {
+            "movie": {
+                "source": stated.get("source", movie.source),
+                "frames": T,
+                "rows": Y,
+                "columns": X,
+                "dtype": str(movie.dtype),
+                "frame_rate_hz": rate,
+                "seconds": T / rate if rate else None,
+            },
+            "rois": config.get("rois"),
+            "noise": noise_summary(sources.noise),
+            "warnings": list((sources.noise or {}).get("warnings") or ()),
+            "missing": list(sources.missing),
+            "pixel_error": pixel_error(sources, moments),
+            "training": training_summary(sources.training),
+            "calibration": calibration_summary(sources.calibration),
+            "traces": trace_summary(rois, sources),
+            "per_roi": rois,
+            "timing_s": sources.timing,
+            "settings": config.get("config"),
+            "seed": config.get("seed"),
+            "versions": config.get("versions"),
+            "device": config.get("device"),
+        }
+    )
 
 
 def noise_summary(noise: Json | None) -> Json | None:
@@ -50,8 +69,12 @@ def noise_summary(noise: Json | None) -> Json | None:
     if noise is None:
         return None
     counts = {f"{name}_count": len(noise.get(name) or ()) for name in ("bad_rows", "bad_frames")}
-    return {**{name: noise.get(name) for name in _NOISE}, **counts, "bad_frames": noise.get("bad_frames") or [],
-            "breaks": noise.get("breaks") or []}
+    return {
+        **{name: noise.get(name) for name in _NOISE},
+        **counts,
+        "bad_frames": noise.get("bad_frames") or [],
+        "breaks": noise.get("breaks") or [],
+    }
 
 
 def pixel_error(sources: Sources, moments: Moments) -> Json | None:
@@ -71,9 +94,12 @@ def training_summary(training: Json | None) -> Json | None:
     if training is None:
         return None
     steps, validation = training.get("steps") or [], training.get("validation_loss") or []
-    return {"steps": steps[-1] if steps else None, "best_step": training.get("best_step"),
-            "best_validation_loss": min((v for v in validation if v is not None), default=None),
-            "seconds": training.get("seconds")}
+    return {
+        "steps": steps[-1] if steps else None,
+        "best_step": training.get("best_step"),
+        "best_validation_loss": min((v for v in validation if v is not None), default=None),
+        "seconds": training.get("seconds"),
+    }
 
 
 def calibration_summary(calibration: Json | None) -> Json | None:
@@ -83,12 +109,16 @@ def calibration_summary(calibration: Json | None) -> Json | None:
     roi = calibration.get("roi") or {}
     predicted, measured, se = (as_floats(roi.get(name)) for name in ("predicted", "measured", "measured_se"))
     agree = float((np.abs(measured - predicted) <= 2 * se).mean()) if len(se) and len(se) == len(measured) else None
-    return {**{name: calibration.get(name) for name in ("scales", "factor_shared", "factor_pixel")},
-            "scale_ratio": _ratios(as_floats(calibration.get("measured")), as_floats(calibration.get("predicted"))),
-            "rois": len(predicted), "roi_ratio": _ratio(measured, predicted),
-            "roi_ratio_se": _ratio(np.sqrt((se**2).sum(keepdims=True)), predicted.sum(keepdims=True)),
-            "roi_within_2_se": agree, "roi_factor_median": _median(as_floats(roi.get("factor"))),
-            "rois_measured_not_positive": int((measured <= 0).sum())}
+    return {
+        **{name: calibration.get(name) for name in ("scales", "factor_shared", "factor_pixel")},
+        "scale_ratio": _ratios(as_floats(calibration.get("measured")), as_floats(calibration.get("predicted"))),
+        "rois": len(predicted),
+        "roi_ratio": _ratio(measured, predicted),
+        "roi_ratio_se": _ratio(np.sqrt((se**2).sum(keepdims=True)), predicted.sum(keepdims=True)),
+        "roi_within_2_se": agree,
+        "roi_factor_median": _median(as_floats(roi.get("factor"))),
+        "rois_measured_not_positive": int((measured <= 0).sum()),
+    }
 
 
 def roi_table(sources: Sources) -> list[Json]:
@@ -113,8 +143,12 @@ def _trace_columns(traces: Any) -> dict[str, np.ndarray]:
 
 def _block_columns(traces: Any, span: slice) -> dict[str, np.ndarray]:
     mean, raw, sd = (np.asarray(traces[name][span], np.float64) for name in ("mean", "raw", "sd"))
-    columns = {"median": np.nanmedian(mean, 1), "raw_noise_sd": difference_sd(raw),
-               "median_sd": np.nanmedian(sd, 1), "mean_sd": np.nanmean(sd, 1)}
+    columns = {
+        "median": np.nanmedian(mean, 1),
+        "raw_noise_sd": difference_sd(raw),
+        "median_sd": np.nanmedian(sd, 1),
+        "mean_sd": np.nanmean(sd, 1),
+    }
     if "dff" in traces and "mean" in traces["dff"]:
         columns["peak_dff"] = np.nanmax(np.asarray(traces["dff"]["mean"][span], np.float64), 1)
     return columns
@@ -135,9 +169,15 @@ def trace_summary(rois: list[Json], sources: Sources) -> Json | None:
 
     ratios = as_floats([roi["raw_noise_sd"] / roi["median_sd"] if roi["median_sd"] else None for roi in rois])
     levels = [float(level) for level in sources.traces.attrs["levels"]]
-    return {"rois": len(rois), "nu_median": median("nu"), "raw_noise_sd_median": median("raw_noise_sd"),
-            "sd_median": median("median_sd"), "ratio_median": _median(ratios), "levels": levels,
-            "shown_levels": [levels[i] for i in chosen_levels(sources)]}
+    return {
+        "rois": len(rois),
+        "nu_median": median("nu"),
+        "raw_noise_sd_median": median("raw_noise_sd"),
+        "sd_median": median("median_sd"),
+        "ratio_median": _median(ratios),
+        "levels": levels,
+        "shown_levels": [levels[i] for i in chosen_levels(sources)],
+    }
 
 
 def as_floats(values: Any) -> np.ndarray:

@@ -83,8 +83,12 @@ def _box(title: str, kind: str, sentences: list[str]) -> str:
 
 
 def _tables(numbers: Json) -> str:
-    movie = {"movie": numbers["movie"]["source"], "ROIs": numbers["rois"] or "none", "seed": numbers["seed"],
-             "device": numbers["device"]}
+    movie = {
+        "movie": numbers["movie"]["source"],
+        "ROIs": numbers["rois"] or "none",
+        "seed": numbers["seed"],
+        "device": numbers["device"],
+    }
     groups = {"Run": movie, "Versions": numbers["versions"], "Time in seconds": numbers["timing_s"]}
     settings = numbers["settings"] or {}
     nested = {f"Settings: {name}": value for name, value in settings.items() if isinstance(value, dict)}
@@ -93,8 +97,10 @@ def _tables(numbers: Json) -> str:
 
 
 def _table(title: str, rows: Json) -> str:
-    lines = "".join(f"<tr><th scope=row>{html.escape(str(name))}</th><td>{html.escape(_cell(value))}</td></tr>"
-                    for name, value in rows.items())
+    lines = "".join(
+        f"<tr><th scope=row>{html.escape(str(name))}</th><td>{html.escape(_cell(value))}</td></tr>"
+        for name, value in rows.items()
+    )
     return f"<table class=settings><caption>{html.escape(title)}</caption><tbody>{lines}</tbody></table>"
 
 

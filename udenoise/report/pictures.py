@@ -111,8 +111,12 @@ def limits(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
 
 def _code_stack(stack: np.ndarray, levels: int) -> Json:
     low, high = limits(stack, 0.05, 99.95)
-    return {"low": low, "high": high, "limits": list(limits(stack, 0.5, 99.5)),
-            "png": [_png(image, low, high, levels) for image in stack]}
+    return {
+        "low": low,
+        "high": high,
+        "limits": list(limits(stack, 0.5, 99.5)),
+        "png": [_png(image, low, high, levels) for image in stack],
+    }
 
 
 def _code_image(image: np.ndarray) -> Json:
@@ -142,8 +146,12 @@ def _outline(mask: Bool[np.ndarray, "Y X"]) -> str:
     padded = np.pad(mask, 1)
     follow: dict[tuple[int, int], list[tuple[int, int]]] = {}
     # directed pixel edges with the inside on the right: start corner (x, y) and step
-    for neighbour, start, step in (((-1, 0), (0, 0), (1, 0)), ((0, 1), (1, 0), (0, 1)),
-                                   ((1, 0), (1, 1), (-1, 0)), ((0, -1), (0, 1), (0, -1))):
+    for neighbour, start, step in (
+        ((-1, 0), (0, 0), (1, 0)),
+        ((0, 1), (1, 0), (0, 1)),
+        ((1, 0), (1, 1), (-1, 0)),
+        ((0, -1), (0, 1), (0, -1)),
+    ):
         outside = ~np.roll(padded, (-neighbour[0], -neighbour[1]), (0, 1))
         for y, x in np.argwhere(padded & outside) - 1:
             follow.setdefault((int(x) + start[0], int(y) + start[1]), []).append(step)

@@ -39,13 +39,19 @@ def trace_series(sources: Sources) -> Json | None:
     inner, outer = chosen_levels(sources)
     kinds = [kind for kind in ("counts", "dff") if kind == "counts" or _has_dff(sources.traces)]
     plan = _plan(sources, kinds, N, T)
-    packed = [{kind: pack(thin(rows[kind], plan.points)) for kind in kinds}
-              for rows in _rows(sources, plan.rois, kinds)]
+    packed = [
+        {kind: pack(thin(rows[kind], plan.points)) for kind in kinds} for rows in _rows(sources, plan.rois, kinds)
+    ]
     levels = _levels(sources)
     return {
-        "rois": plan.rois.tolist(), "data": packed, "kinds": kinds, "frames": T, "points": plan.points,
+        "rois": plan.rois.tolist(),
+        "data": packed,
+        "kinds": kinds,
+        "frames": T,
+        "points": plan.points,
         "bins": None if plan.points == T else bin_edges(T, plan.points).tolist(),
-        "inner": levels[inner], "outer": levels[outer],
+        "inner": levels[inner],
+        "outer": levels[outer],
     }
 
 

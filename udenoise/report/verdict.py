@@ -10,9 +10,15 @@ TRUE_WITHIN = 0.1
 
 def verdict(numbers: Json) -> list[str]:
     """Plain sentences."""
-    parts = [_movie(numbers["movie"]), _noise(numbers["noise"]), _pixels(numbers["pixel_error"]),
-             _traces(numbers["traces"]), _calibration(numbers["calibration"]), _nu(numbers["traces"]),
-             _warnings(numbers["warnings"]) if numbers["noise"] else ""]
+    parts = [
+        _movie(numbers["movie"]),
+        _noise(numbers["noise"]),
+        _pixels(numbers["pixel_error"]),
+        _traces(numbers["traces"]),
+        _calibration(numbers["calibration"]),
+        _nu(numbers["traces"]),
+        _warnings(numbers["warnings"]) if numbers["noise"] else "",
+    ]
     return [part for part in parts if part]
 
 
@@ -38,36 +44,52 @@ def _duration(seconds: float) -> str:
 def _noise(noise: Json | None) -> str:
     if not noise or noise["photons"] is None or noise["gain"] is None:
         return ""
-    dim = "; single pixels say next to nothing at that level, sums over regions do" \
-        if noise["photons"] < DIM_PHOTONS else ""
-    return (f"A typical pixel receives about {number(noise['photons'], 2)} effective photons per frame{dim}; "
-            f"one photon raises it by about {number(noise['gain'])} counts.")
+    dim = (
+        "; single pixels say next to nothing at that level, sums over regions do"
+        if noise["photons"] < DIM_PHOTONS
+        else ""
+    )
+    return (
+        f"A typical pixel receives about {number(noise['photons'], 2)} effective photons per frame{dim}; "
+        f"one photon raises it by about {number(noise['gain'])} counts."
+    )
 
 
 def _pixels(error: Json | None) -> str:
     if not error or error["ratio"] is None:
         return ""
-    return (f"The noise of a single raw pixel is about ±{number(error['raw_noise_sd'])} counts; the denoised pixel is "
-            f"stated to ±{number(error['stated_sd'], 2)} counts, {number(error['ratio'], 2)} times less.")
+    return (
+        f"The noise of a single raw pixel is about ±{number(error['raw_noise_sd'])} counts; the denoised pixel is "
+        f"stated to ±{number(error['stated_sd'], 2)} counts, {number(error['ratio'], 2)} times less."
+    )
 
 
 def _traces(traces: Json | None) -> str:
     if not traces:
         return ""
-    return (f"In the traces of {traces['rois']} ROI{'s' * (traces['rois'] != 1)}, the raw noise is typically "
-            f"±{number(traces['raw_noise_sd_median'])} counts and the stated error of the denoised trace "
-            f"±{number(traces['sd_median'], 2)} counts, {number(traces['ratio_median'], 2)} times less.")
+    return (
+        f"In the traces of {traces['rois']} ROI{'s' * (traces['rois'] != 1)}, the raw noise is typically "
+        f"±{number(traces['raw_noise_sd_median'])} counts and the stated error of the denoised trace "
+        f"±{number(traces['sd_median'], 2)} counts, {number(traces['ratio_median'], 2)} times less."
+    )
 
 
 def _calibration(calibration: Json | None) -> str:
     if not calibration or calibration["roi_ratio"] is None:
         return ""
     ratio, se, factor = (calibration[name] for name in ("roi_ratio", "roi_ratio_se", "roi_factor_median"))
-    judged = ("agrees with" if abs(ratio - 1) <= max(TRUE_WITHIN, 2 * (se or 0)) else
-              "is larger than" if ratio > 1 else "is smaller than")
-    return (f"Checked on this movie without ground truth, the measured error variance over all ROIs {judged} the "
-            f"predicted one (measured / predicted = {number(ratio, 2)}{f' ± {number(se, 2)}' if se else ''})"
-            f"{f'; the corridors contain a factor on it, {number(factor)} in the median' if factor else ''}.")
+    judged = (
+        "agrees with"
+        if abs(ratio - 1) <= max(TRUE_WITHIN, 2 * (se or 0))
+        else "is larger than"
+        if ratio > 1
+        else "is smaller than"
+    )
+    return (
+        f"Checked on this movie without ground truth, the measured error variance over all ROIs {judged} the "
+        f"predicted one (measured / predicted = {number(ratio, 2)}{f' ± {number(se, 2)}' if se else ''})"
+        f"{f'; the corridors contain a factor on it, {number(factor)} in the median' if factor else ''}."
+    )
 
 
 def _nu(traces: Json | None) -> str:
@@ -79,5 +101,7 @@ def _nu(traces: Json | None) -> str:
 def _warnings(warnings: list[str]) -> str:
     if not warnings:
         return "Nothing unusual was found in the recording."
-    return f"{len(warnings)} thing{'s' * (len(warnings) != 1)} about the recording need{'s' * (len(warnings) == 1)} " \
-           "attention; see below."
+    return (
+        f"{len(warnings)} thing{'s' * (len(warnings) != 1)} about the recording need{'s' * (len(warnings) == 1)} "
+        "attention; see below."
+    )
