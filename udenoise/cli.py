@@ -1,5 +1,6 @@
 """The command line: one subcommand a stage, flags from the settings' dataclasses. `--help` imports no numerics."""
 
+import errno
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,6 +184,11 @@ def main(arguments: list[str] | None = None) -> None:
         command()
     except InputError as error:
         print(f"udenoise: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"udenoise: the disk is full ({error}); free some space and run the same command again", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("udenoise: interrupted; the same command goes on from here", file=sys.stderr)

@@ -1,6 +1,5 @@
 """A movie with known truth through the whole job, and a table that says how well it went."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,9 +84,11 @@ def judge(folder: Path, truth_file: Path) -> Outcome:
     deviation = np.abs(mean - true)
     within = [float(np.mean((deviation <= k[:, None] * sd).all(1))) for k in arrays["simultaneous"]]
     dff_truth = _true_dff(folder, true, clean, rate)
+    defined = np.isfinite(dff_truth) & np.isfinite(arrays["dff/mean"])  # where F₀ is positive
     held = [
-        metrics.coverage(dff_truth, low, high) for low, high in zip(arrays["dff/lower"], arrays["dff/upper"], strict=True)
-    ]  # fmt: skip
+        metrics.coverage(dff_truth, low, high, defined)
+        for low, high in zip(arrays["dff/lower"], arrays["dff/upper"], strict=True)
+    ]
     return Outcome(
         float(raw_error.mean()), gaussian.sigma, float(gaussian.error), float(metrics.roi_error(wiener, true).mean()),
         float(error.mean()), float(relative), summary, levels, tuple(held), tuple(within),
@@ -116,29 +117,69 @@ def plain(outcome: Outcome) -> dict[str, Any]:
 
 def print_outcomes(outcomes: dict[str, Outcome]) -> None:
     """Two tables: errors of ROI traces, and how often each corridor holds."""
-    console = Console()
-    errors = _table("ROI error against the truth (counts², mean over ROIs and frames)",
-                    ["movie", "raw", "best Gaussian in time", "oracle Wiener", "udenoise", "udenoise / Gaussian",
-                     "per ROI", "in fast changes", "event amplitude", "CRPS", "sd / RMSE"])  # fmt: skip
-    for name, o in outcomes.items():
-        s = o.fluorescence
-        errors.add_row(name, f"{o.raw_error:.3g}", f"{o.gaussian_error:.3g} (σ {o.gaussian_sigma:g})", f"{o.wiener_error:.3g}",
-                       f"{o.error:.3g}", f"{o.error / o.gaussian_error:.2f}", f"{o.relative_to_gaussian:.2f}",
-                       f"{s.fast_error:.3g}", f"{s.event_amplitude:.2f}", f"{s.crps:.3g}", f"{s.width_ratio:.2f}")  # fmt: skip
-    console.print(errors)
+    console = Console(width=max(Console().width, 110))
+    for title, rows in tables(outcomes).items():
+        table = Table(title=title, title_justify="left")
+        for column in rows[0]:
+            table.add_column(column, justify="right")
+        for row in rows[1:]:
+            table.add_row(*row)
+        console.print(table)
+
+
+def markdown(outcomes: dict[str, Outcome]) -> str:
+    """The same tables as Markdown."""
+    parts = []
+    for title, (head, *rows) in tables(outcomes).items():
+        lines = [head, ["---:"] * len(head), *rows]
+        parts.append(f"{title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
+    return "\n\n".join(parts)
+
+
+def tables(outcomes: dict[str, Outcome]) -> dict[str, list[list[str]]]:
+    """Title and rows (the first is the head) of what design §8 asks for."""
+    head = (
+        "raw",
+        "Gaussian in time",
+        "oracle Wiener",
+        "udenoise",
+        "/ Gaussian",
+        "per ROI",
+        "fast",
+        "amplitude",
+        "CRPS",
+        "sd/RMSE",
+    )
+    errors = [["movie", *head], *([name, *_errors(o)] for name, o in outcomes.items())]
     levels = next(iter(outcomes.values())).fluorescence.levels
-    held = _table("How often the corridor holds the truth", ["movie", "frames", *(f"{100 * q:g} %" for q in levels)])
+    held = [["movie", "frames", *(f"{100 * q:g} %" for q in levels)]]
     for name, o in outcomes.items():
         s = o.fluorescence
-        rows = {"all": s.coverage, "fastest 3 %": s.fast_coverage, "events": s.event_coverage, "ΔF/F, all": o.dff_coverage,
-                "whole trace at once": o.simultaneous_coverage}  # fmt: skip
-        for which, values in rows.items():
-            held.add_row(name, which, *(f"{100 * v:.1f} %" for v in values))
-    console.print(held)
+        which = {
+            "all": s.coverage,
+            "fastest 3 %": s.fast_coverage,
+            "events": s.event_coverage,
+            "ΔF/F, all": o.dff_coverage,
+            "whole trace at once": o.simultaneous_coverage,
+        }
+        held += [[name, kind, *(f"{100 * v:.1f}" for v in values)] for kind, values in which.items()]
+    return {
+        "ROI error against the truth (counts², mean over ROIs and frames; fast: the fastest 3 % of frames)": errors,
+        "How often the corridor holds the truth (%)": held,
+    }
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
+def _errors(o: Outcome) -> list[str]:
+    s = o.fluorescence
+    return [
+        f"{o.raw_error:.3g}",
+        f"{o.gaussian_error:.3g} (σ {o.gaussian_sigma:g})",
+        f"{o.wiener_error:.3g}",
+        f"{o.error:.3g}",
+        f"{o.error / o.gaussian_error:.2f}",
+        f"{o.relative_to_gaussian:.2f}",
+        f"{s.fast_error:.3g}",
+        f"{s.event_amplitude:.2f}",
+        f"{s.crps:.3g}",
+        f"{s.width_ratio:.2f}",
+    ]

@@ -46,12 +46,12 @@ class Inference:
 
 
 def prepare(
-    recording: Recording, denoiser: Denoiser, config: DenoiseConfig, regions: Regions | None = None, extra: float = 1.0
+    recording: Recording, denoiser: Denoiser, config: DenoiseConfig, regions: Regions | None = None
 ) -> Inference:
-    """Build the compiled functions; `extra` is the noise variance relative to the movie's own."""
+    """Build the compiled functions."""
     scale, factors = scaling(recording), kernel_factors(recording.noise.kernel)
     spacing = denoiser.config.lattice_spacing
-    frame = partial(fuse, scale=scale, spacing=spacing, kernel_factors=factors, regions=regions, extra=extra)
+    frame = partial(fuse, scale=scale, spacing=spacing, kernel_factors=factors, regions=regions)
 
     def blind(averages: Array, weights: Array, mean: Array, ratio: Array, key: Array) -> Prior:
         one = partial(predict, denoiser.params, denoiser.config, scale, averages, weights, mean, ratio)

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,13 @@ from udenoise.io.store import MovieStore, create_movie_store, open_movie_store, 
 from udenoise.noise import NoiseModel, estimate_noise, load_noise, save_noise
 from udenoise.posterior import Recalibration, Region
 from udenoise.progress import progress_bar
-from udenoise.recording import Recording, read_frames
-from udenoise.regions import Regions, lay_out, neuropil_rings
+from udenoise.recording import Recording
+from udenoise.regions import lay_out, neuropil_rings
 from udenoise.report import write_report
 from udenoise.results import save_rois_npz, save_traces, write_csv
 
 CALIBRATION_CHUNKS = 40
-SPLIT_FRAMES = 384
+RESPONSE_FRAMES = 384
 LONGEST_LAG = 40
 
 
@@ -166,8 +165,12 @@ def open_run(
     _check(job)
     how = {name: None if value is None else str(value) for name, value in how.items()}
     settings = _settings(job, _name(movie, opened), None if rois is None else _name(rois, None), how)
+    if overwrite or not (folder / "denoiser").exists():
+        for path in filter(None, how.values()):
+            load_denoiser(Path(path))
     if folder.exists() and not overwrite and (folder / "config.json").is_file():
-        _same_or_raise(read_json(folder / "config.json"), settings, folder)
+        if (folder / "noise.json").is_file():  # before that there is nothing that other settings would contradict
+            _same_or_raise(read_json(folder / "config.json"), settings, folder)
         if (folder / "timing.json").is_file():
             job.timing.update(read_json(folder / "timing.json"))
     else:
@@ -179,6 +182,9 @@ def open_run(
 def _check(job: Run) -> None:
     if job.rois is not None:
         tracing.check_baseline(job.config.trace, job.movie.frame_rate_hz)
+    if min(job.movie.shape[1:]) < training.SCALES[-1]:
+        raise InputError(f"frames are {job.movie.shape[1]} x {job.movie.shape[2]} pixels; at least 16 x 16 are needed: "
+                         "give a larger field of view")  # fmt: skip
     if not all(0 < level < 1 for level in job.config.trace.levels):
         raise InputError(f"levels are {job.config.trace.levels}; give fractions between 0 and 1: --levels 0.5 0.95")
     if job.config.trace.draws < 50:
@@ -308,13 +314,12 @@ def infer(job: Run, recording: Recording, net: Denoiser, write_movie: bool) -> N
     spacing, kernel = net.config.lattice_spacing, recording.noise.kernel
     regions = None if job.rois is None else lay_out(_parts(job), spacing, kernel)
     by = _recalibrate(job, recording, net)
-    job.timed(
-        "denoise", lambda: _stream(job, inference.prepare(recording, net, job.config.denoise, regions), by, write_movie)
-    )
+    machine = inference.prepare(recording, net, job.config.denoise, regions)
+    job.timed("denoise", lambda: _stream(job, machine, by, write_movie))
     if regions is not None:
         moments = load_moments(job.folder)
         calibration = tracing.calibrate_rois(moments)
-        memory = job.timed("memory", lambda: _memory(job, recording, net, regions, by, calibration))
+        memory = job.timed("memory", lambda: _memory(job, recording, machine, by, moments, calibration))
         job.timed("traces", lambda: _extract(job, moments, calibration, memory))
 
 
@@ -355,34 +360,33 @@ def _calibration_starts(T: int, config: Config) -> np.ndarray:
 def _memory(
     job: Run,
     recording: Recording,
-    net: Denoiser,
-    regions: Regions,
+    machine: inference.Inference,
     by: Recalibration,
+    moments: Region,
     calibration: tracing.RoiCalibration,
 ) -> sampling.Memory:
-    """The error's autocorrelation in time, measured on up to 384 frames by noise splitting."""
+    """How long errors last, from the response of up to 384 frames to fresh noise."""
     path = job.folder / "memory.json"
     if path.is_file():
         return sampling.Memory(**read_json(path)["memory"])
-    T, extra = len(recording.movie), 1 + sampling.SPLIT**2
-    machine = inference.prepare(recording, net, job.config.denoise, regions, extra=extra)
-    sigma = np.sqrt(recording.noise.pixel_variance(recording.anatomy.mean)).astype(np.float32)
-    split = partial(sampling.split_noise, sigma=sigma, kernel=recording.noise.kernel, seed=job.config.seed)
-    start = max((T - SPLIT_FRAMES) // 2, 0)
-    stop = min(start + SPLIT_FRAMES, T)
-    judged, found = [], []
+    T, noise = len(recording.movie), recording.noise
+    sigma = np.sqrt(noise.pixel_variance(recording.anatomy.mean)).astype(np.float32)
+    start = max((T - RESPONSE_FRAMES) // 2, 0)
+    stop, noisier = min(start + RESPONSE_FRAMES, T), []
+
+    def add_noise(first: int, frames: np.ndarray) -> np.ndarray:
+        return sampling.split_noise(
+            frames, np.broadcast_to(sigma, frames.shape), noise.kernel, first + T, job.config.seed
+        )[0]
+
     with progress_bar("memory", stop - start, job.quiet) as bar:
-        for first, result in inference.stream(
-            machine, start, stop, by, lambda at, frames: split(frames, first=at + T)[0]
-        ):
-            frames, _ = read_frames(recording, first, first + len(result.mean))
-            kept = split(frames, first=first + T)[1].reshape(len(frames), -1)
-            judged.append(np.einsum("np,tnp->tn", regions.weight[0], kept[:, regions.index[0]]))
-            found.append(result.regions)
-            bar(first + len(frames) - start)
-    fused = tracing.fuse_regions(jax.tree.map(lambda *x: np.concatenate(x), *found), calibration, extra)
-    error, sd = np.concatenate(judged) - fused.mean[:, 0], np.sqrt(fused.covariance[:, :, 0, 0])
-    value, doubt = sampling.autocorrelation(error.T, sd.T, min(LONGEST_LAG, (stop - start) // 3))
+        for first, result in inference.stream(machine, start, stop, by, add_noise):
+            noisier.append(result.regions)
+            bar(first + len(result.mean) - start)
+    plain = jax.tree.map(lambda part: part[start:stop], moments)
+    noisy = jax.tree.map(lambda *parts: np.concatenate(parts), *noisier)
+    response = tracing.fuse_regions(noisy, calibration).mean[:, 0] - tracing.fuse_regions(plain, calibration).mean[:, 0]
+    value, doubt = sampling.autocorrelation(response.T, min(LONGEST_LAG, (stop - start) // 3))
     memory = sampling.fit_memory(value, doubt)
     write_json(path, {"memory": memory._asdict(), "measured": value, "measured_se": doubt})
     return memory
@@ -391,16 +395,13 @@ def _memory(
 def _stream(job: Run, machine: inference.Inference, by: Recalibration, write_movie: bool) -> None:
     """Write whole blocks of frames; a block counts once its moments are on disk, and is never computed twice."""
     T, part = len(job.movie), job.folder / "posterior.zarr.part"
-    if (
-        write_movie
-        and (job.folder / "posterior.zarr").exists()
-        and (job.rois is None or (job.folder / "traces.zarr").exists())
-    ):
+    whole, moments = job.folder / "posterior.zarr", job.folder / "moments"
+    if whole.exists() and job.rois is None:
         return
     names = ["mean", "sd", *(["prior_mean", "prior_sd"] if job.config.denoise.write_prior else [])]
-    moments = job.folder / "moments"
-    store = _movie_store(part, names, job, moments) if write_movie else None
-    block = store.frames_per_shard if store else 256
+    store = _movie_store(part, names, job, moments) if write_movie and not whole.exists() else None
+    written = store or (open_movie_store(whole) if whole.exists() else None)
+    block = written.frames_per_shard if written else 256
     moments.mkdir(exist_ok=True)
     with progress_bar("denoise", T, job.quiet) as bar:
         for start in range(0, T, block):
@@ -409,7 +410,7 @@ def _stream(job: Run, machine: inference.Inference, by: Recalibration, write_mov
                 _block(job, machine, by, store, names, start, stop, bar)
             bar(stop)
     if store is not None:
-        part.rename(job.folder / "posterior.zarr")
+        part.rename(whole)
 
 
 def _movie_store(part: Path, names: list[str], job: Run, moments: Path) -> MovieStore:

@@ -66,11 +66,6 @@ def recalibrated(prior: Prior, by: Recalibration) -> Prior:
     return Prior(prior.deviation, prior.diagonal * by.pixel, prior.factors * jnp.sqrt(by.shared))
 
 
-def noise_of(prior: Prior, sigma: Array, gain: Array, extra: float = 1.0) -> Array:
-    """Noise variance at the predicted signal, whitened; `extra` for movies to which noise was added."""
-    return noise_in_whitened_units(prior.deviation, sigma, gain) * extra
-
-
 def fuse(
     prior: Prior,
     evidence: Evidence,
@@ -78,14 +73,13 @@ def fuse(
     spacing: int,
     kernel_factors: tuple[float, ...],
     regions: Regions | None,
-    extra: float = 1.0,
 ) -> FramePosterior:
     """Posterior of one frame (prior without batch axis, Y X): pixels, and regions when given."""
     shape = evidence.frame.shape
     prior, evidence = _pad(prior, evidence, gaussian.pad_to_cells(shape, spacing))
     sigma = scale.sigma(evidence.mean, evidence.ratio)
     residual = (evidence.frame - evidence.mean) / sigma - prior.deviation
-    white = noise_of(prior, sigma, scale.gain * evidence.ratio, extra)
+    white = noise_in_whitened_units(prior.deviation, sigma, scale.gain * evidence.ratio)
     noise = jnp.where(evidence.good > 0, white * kernel_factors[FUSION_SCALE] * CAUTION, jnp.inf)
     given = gaussian.condition(residual, prior.diagonal, prior.factors, noise, spacing)
     kept = prior.factors * given.shrink[..., None]
@@ -158,7 +152,13 @@ def scale_moments(
     """What blind residuals of a batch (B Y X) say about the stated variances, at every scale of the likelihood."""
     sigma = scale.sigma(evidence.mean, evidence.ratio)
     residual = (evidence.frame - evidence.mean) / sigma - prior.deviation
-    boxes = box_moments(residual, prior, noise_of(prior, sigma, scale.gain * evidence.ratio), kernel_factors, spacing)
+    boxes = box_moments(
+        residual,
+        prior,
+        noise_in_whitened_units(prior.deviation, sigma, scale.gain * evidence.ratio),
+        kernel_factors,
+        spacing,
+    )
     whole = [goodness > 0.999 for goodness in _box_goodness(evidence.good)]
     sums = [
         [

@@ -70,7 +70,7 @@ def lay_out(parts: tuple[Rois, ...], spacing: int, kernel: Float[np.ndarray, "ky
 
 def _node_windows(position: np.ndarray, used: np.ndarray, spacing: int) -> tuple[np.ndarray, np.ndarray]:
     cell = position // spacing
-    first = np.where(used, cell, np.iinfo(int).max).min((0, 2))
+    first = np.where(used, cell, np.iinfo(cell.dtype).max).min((0, 2))
     last = np.where(used, cell, -1).max((0, 2)) + 1
     span = int((last - first).max()) + 1
     w = window(spacing)

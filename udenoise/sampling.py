@@ -1,8 +1,9 @@
 """Draws of traces that are correlated in space and in time.
 
-In space: ROI and ring (or all ROIs) share the covariance of each frame. In time: a draw is a whole trace whose error has
-the autocorrelation `c(k)` measured on this movie by noise splitting (`autocorrelation`): with `y₁ = y + τ σ ε` and
-`y₂ = y − σ ε/τ` the noises are independent, so `E[(y₂ − f(y₁))_t (y₂ − f(y₁))_{t+k}]` is the error's autocovariance.
+In space: ROI and ring share the covariance of each frame. In time: a draw is a whole trace whose error has the memory of
+the estimate's response to fresh noise, `f(y + τ σ ε) − f(y)`: what noise leaves in the estimate lasts as long as the filter
+that the network has become. The response is known without error; the judging half of a noise splitting,
+`E[(y₂ − f(y₁))_t (y₂ − f(y₁))_{t+k}]`, would also see the bias, but its own noise is ten times what is to be measured.
 """
 
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from scipy import fft, optimize
+from scipy.signal import lfilter
 
 SPLIT = 0.7
 """τ: the share of noise added to the half the denoiser sees."""
@@ -56,19 +58,12 @@ def _coloured(random: np.random.Generator, shape: tuple[int, int], kernel: np.nd
 
 
 def autocorrelation(
-    error: Float[np.ndarray, "N T"], sd: Float[np.ndarray, "N T"], longest: int
+    response: Float[np.ndarray, "N T"], longest: int
 ) -> tuple[Float[np.ndarray, "lags"], Float[np.ndarray, "lags"]]:
-    """Correlation at lags 1 … longest of an error known only as `y₂ − f(y₁)`, and its standard error.
-
-    `sd` is the stated standard deviation of f's error; products are summed over ROIs and divided by what it implies.
-    """
-    lags = np.arange(1, longest + 1)
-    value, doubt = np.zeros(len(lags)), np.zeros(len(lags))
-    for k in lags:
-        product, scale = error[:, :-k] * error[:, k:], (sd[:, :-k] * sd[:, k:]).sum()
-        value[k - 1] = product.sum() / scale
-        doubt[k - 1] = np.sqrt((product**2).sum()) / scale
-    return value, doubt
+    """Correlation at lags 1 … longest, pooled over ROIs that count alike, and its spread between them (standard error)."""
+    unit = response / np.sqrt(np.mean(response**2, axis=1, keepdims=True))
+    each = np.stack([np.mean(unit[:, :-k] * unit[:, k:], axis=1) for k in range(1, longest + 1)], axis=1)
+    return each.mean(0), np.maximum(each.std(0) / np.sqrt(len(each)), 0.02)
 
 
 def fit_memory(value: Float[np.ndarray, "lags"], doubt: Float[np.ndarray, "lags"]) -> Memory:
@@ -91,15 +86,8 @@ def correlated_noise(
     slow = np.sqrt(1 - np.exp(-2 / memory.length)) * random.standard_normal((*size, frames), np.float32)
     slow[..., 0] = random.standard_normal(size, np.float32)
     share = memory.weight  # weight·exp(−k/length) at k ≥ 1
-    slow = signal_ar1(slow, np.exp(-1 / memory.length))
+    slow = lfilter([1.0], [1.0, -np.exp(-1 / memory.length)], slow, axis=-1).astype(np.float32)
     return np.sqrt(1 - share) * white + np.sqrt(share) * slow
-
-
-def signal_ar1(innovations: np.ndarray, decay: float) -> np.ndarray:
-    """`x_t = decay · x_{t−1} + innovation_t` along the last axis."""
-    from scipy.signal import lfilter
-
-    return lfilter([1.0], [1.0, -decay], innovations, axis=-1).astype(np.float32)
 
 
 def draw_pairs(

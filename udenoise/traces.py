@@ -46,7 +46,7 @@ class RoiCalibration(NamedTuple):
     """
 
     predicted: Float[np.ndarray, "K N"]
-    """Mean of what the network states, counts²."""
+    """Mean of `h(P/n) n`, counts²."""
     measured: Float[np.ndarray, "K N"]
     """Mean squared residual minus noise, counts²; unbiased, and therefore sometimes negative."""
     measured_se: Float[np.ndarray, "K N"]
@@ -139,13 +139,12 @@ class Fused(NamedTuple):
     covariance: Float[np.ndarray, "T N K K"]
 
 
-def fuse_regions(moments: Region, calibration: RoiCalibration, extra: float = 1.0) -> Fused:
+def fuse_regions(moments: Region, calibration: RoiCalibration) -> Fused:
     """`μ + S (S + n)⁻¹ (y − μ)` and `S − S (S + n)⁻¹ S` for each ROI with its ring, S as measured; blind where no row is real.
 
     At the level that is reported, S and n are both measured; the pixels' own fusion rests on the model of their correlation.
-    `extra` is the noise variance of these moments relative to those that were calibrated.
     """
-    S = calibration.variance(moments.covariance, moments.noise_variance / extra)
+    S = calibration.variance(moments.covariance, moments.noise_variance)
     n = np.where(np.isnan(moments.raw), 1e12, moments.noise_variance).transpose(0, 2, 1)
     residual = np.nan_to_num(moments.raw - moments.mean).transpose(0, 2, 1)
     gain = np.linalg.solve(S + n[..., None] * np.eye(S.shape[-1]), S).swapaxes(-1, -2)  # S (S + n)⁻¹

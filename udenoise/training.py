@@ -140,7 +140,7 @@ def load_pool(
     random = np.random.default_rng([seed, visit])
     blocks = max(fits // length, 1)
     starts = ((np.arange(blocks) + random.random(blocks)) * (T - length) / blocks).astype(int)
-    return _pool(recording, context, [(s, s + length) for s in starts], targets)
+    return _pool(recording, context, [(s, s + length) for s in starts.tolist()], targets)
 
 
 def _pool(recording: Recording, context: int, blocks: list[tuple[int, int]], targets: np.ndarray) -> Pool:
@@ -180,7 +180,8 @@ def draw_batch(
     square = abs(_neighbour(recording, 0, 1) - _neighbour(recording, 1, 0)) < LARGEST_ISOTROPIC_DIFFERENCE
     frames = np.empty((size, 2 * context + 1, crop, crop), np.float32)
     target, mean, ratio, good = (np.empty((size, crop, crop), np.float32) for _ in range(4))
-    for b, (t, y, x) in enumerate(zip(hidden, top, left, strict=True)):
+    field = recording.ratio
+    for b, (t, y, x) in enumerate(zip(hidden.tolist(), top.tolist(), left.tolist(), strict=True)):
         window = pool.frames[t : t + 2 * context + 1, y : y + crop, x : x + crop]
         real = pool.good[t : t + 1, y : y + crop]
         part = recording._replace(anatomy=_crop_anatomy(recording, y, x, crop))
@@ -188,7 +189,7 @@ def draw_batch(
         masked = np.broadcast_to(real[0][:, None], own.shape)
         turn = partial(_turn, number=int(turns[b]), square=square)
         frames[b], target[b], mean[b], good[b] = turn(window), turn(window[context]), turn(own), turn(masked)
-        ratio[b] = turn(recording.ratio[y : y + crop, x : x + crop])
+        ratio[b] = turn(field[y : y + crop, x : x + crop])
     frames[:, context] = 0  # the hidden frame is not even handed over
     return Batch(frames, weights, target, mean, ratio, good)
 
@@ -226,7 +227,7 @@ def validation_batches(
     c, T = config.context, len(recording.movie)
     times = np.sort(random.choice(frames, 8, replace=len(frames) < 8))
     batches = []
-    for t in times:
+    for t in times.tolist():
         block = (max(t - c, 0), min(t + c + 1, T))
         pool = _pool(recording, c, [block], chosen)._replace(hidden=np.array([t - block[0]]))
         batches.append(draw_batch(pool, recording, c, crop, train.batch, random, augment=False))

@@ -1,0 +1,281 @@
+"""From moments to corridors: baselines by hand, coverage on Gaussian data, calibration of a known misstatement."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage, stats
+
+from udenoise.config import TraceConfig
+from udenoise.errors import InputError
+from udenoise.posterior import Region
+from udenoise.sampling import Memory, correlated_noise
+from udenoise.traces import Fused, calibrate_rois, drawn_bands, f0, fuse_regions, gaussian_bands, make_traces
+
+LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
+RATE = 10.0
+PLAIN = TraceConfig(f0="median", draws=200)
+
+
+def wandering(S: int, T: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return 100 + np.cumsum(rng.standard_normal((S, T)), axis=1) + 30 * (rng.random((S, T)) < 0.05)
+
+
+def test_median_and_percentile_by_hand():
+    trace = wandering(3, 200)
+    median = f0(trace, replace(PLAIN, f0="median"), None)
+    low = f0(trace, replace(PLAIN, f0="percentile", f0_percentile=8), None)
+    for s in range(3):
+        np.testing.assert_allclose(median[s], np.median(trace[s]))
+        np.testing.assert_allclose(low[s], np.percentile(trace[s], 8))
+    assert median.shape == low.shape == trace.shape
+
+
+def test_rolling_percentile_by_hand():
+    """At every twentieth of the window exactly; between them never far."""
+    trace, config = wandering(2, 400), replace(PLAIN, f0="rolling-percentile", f0_percentile=20, f0_window_s=8.0)
+    found, width = f0(trace, config, RATE), 80
+    for t in (0, 4, 100, 200, 396, 399):
+        around = trace[:, max(t - width // 2, 0) : t + width // 2 + 1]
+        np.testing.assert_allclose(found[:, t], np.percentile(around, 20, axis=1))
+    every = np.stack([np.percentile(trace[:, max(t - 40, 0) : t + 41], 20, axis=1) for t in range(400)], 1)
+    assert np.abs(found - every).max() < 2
+
+
+def test_maximin_by_hand():
+    """Suite2p's: Gaussian smoothing, then the running minimum, then the running maximum of it."""
+    trace = wandering(2, 300)
+    config = replace(PLAIN, f0="maximin", f0_window_s=6.0, f0_sigma_frames=4.0)
+    found, half = f0(trace, config, RATE), 30
+    smooth = ndimage.gaussian_filter(trace, [0.0, 4.0])
+
+    def running(x, extreme):
+        padded = np.pad(x, ((0, 0), (half, half)), mode="symmetric")
+        return np.stack([extreme(padded[:, t : t + 2 * half], axis=1) for t in range(300)], 1)
+
+    np.testing.assert_allclose(found, running(running(smooth, np.min), np.max))
+    assert (found <= smooth.max()).all()
+
+
+@pytest.mark.parametrize("method", ["rolling-percentile", "maximin"])
+def test_seconds_need_a_frame_rate_there_and_only_there(method):
+    with pytest.raises(InputError, match="--frame-rate-hz"):
+        f0(wandering(1, 50), replace(PLAIN, f0=method), None)
+    with pytest.raises(InputError, match="frame rate"):
+        make_traces(*gaussian(1, 20), replace(PLAIN, f0=method), None, 0)
+    assert np.isnan(make_traces(*gaussian(1, 20), PLAIN, None, 0).nu).all()
+
+
+def gaussian(N: int, T: int, sd: float = 4.0, ring: bool = True, seed: int = 0):
+    """(raw, fused, memory): a posterior around slow traces; ROI and ring are correlated."""
+    rng = np.random.default_rng(seed)
+    K = 1 + ring
+    mean = 100 + 30 * np.sin(np.arange(T)[:, None, None] / 7 + rng.random((K, N)))
+    correlation = np.array([[1.0, 0.4], [0.4, 1.0]])[:K, :K]
+    size = sd * rng.uniform(0.5, 1.5, (T, N, 1, 1))
+    raw = mean + 8 * rng.standard_normal(mean.shape)
+    return raw, Fused(mean, size**2 * correlation), Memory(0.7, 4.0)
+
+
+@pytest.fixture(scope="module")
+def traces():
+    return make_traces(*gaussian(3, 120), replace(PLAIN, draws=1500, save_draws=True), RATE, 0)
+
+
+def test_fluorescence_is_the_gaussian_posterior(traces):
+    _, fused, _ = gaussian(3, 120)
+    sd = np.sqrt(np.diagonal(fused.covariance, axis1=2, axis2=3)).transpose(2, 1, 0)
+    for k, bands in enumerate((traces.roi, traces.neuropil)):
+        np.testing.assert_allclose(bands.mean, fused.mean[:, k].T, rtol=1e-6)
+        np.testing.assert_allclose(bands.sd, sd[k], rtol=1e-5)
+        for level, lower, upper in zip(LEVELS, bands.lower, bands.upper, strict=True):
+            z = stats.norm.ppf((1 + level) / 2)
+            np.testing.assert_allclose(lower, bands.mean - z * bands.sd, rtol=1e-5)
+            np.testing.assert_allclose(upper, bands.mean + z * bands.sd, rtol=1e-5)
+
+
+def test_corridors_are_nested_and_hold_the_mean(traces):
+    for bands in (traces.roi, traces.neuropil, traces.dff):
+        assert (np.diff(bands.lower, axis=0) <= 0).all() and (np.diff(bands.upper, axis=0) >= 0).all()
+        assert ((bands.lower[1:] < bands.mean) & (bands.mean < bands.upper[1:])).all()
+        assert (np.diff(bands.simultaneous, axis=0) > 0).all()
+        assert (bands.simultaneous[-1] > stats.norm.ppf(0.995)).all()
+
+
+def test_dff_is_computed_draw_by_draw(traces):
+    """Baseline and its doubt included: against the formula on draws made here."""
+    raw, fused, memory = gaussian(3, 120)
+    rng = np.random.default_rng(5)
+    S = 1500
+    root = np.linalg.cholesky(fused.covariance[:, 0])
+    white = correlated_noise(rng, (S, 2), 120, memory)
+    own, ring = (fused.mean[:, :, 0].T + np.einsum("tkl,slt->skt", root, white)).swapaxes(0, 1)
+    F = own - 0.7 * ring
+    dff = F / np.median(F, axis=1, keepdims=True) - 1
+    sd = dff.std(0)
+    np.testing.assert_array_less(np.abs(traces.dff.mean[0] - dff.mean(0)) / sd, 6 / np.sqrt(S))
+    np.testing.assert_allclose(traces.dff.sd[0], sd, rtol=0.15)
+    np.testing.assert_allclose(traces.f0[0], np.median(np.median(F, 1)), rtol=0.02)
+    middle = traces.f0[0].astype(float)
+    np.testing.assert_allclose(traces.dff.raw[0], (raw[:, 0, 0] - 0.7 * raw[:, 1, 0] - middle) / middle, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["median", "percentile", "rolling-percentile", "maximin"])
+def test_without_doubt_dff_is_the_plain_formula(method):
+    raw, fused, memory = gaussian(2, 100, sd=1e-4)
+    config = replace(PLAIN, f0=method, draws=20, f0_window_s=3.0, offset_counts=5.0)
+    found = make_traces(raw, fused, memory, config, RATE, 0)
+    F = (fused.mean[:, 0] - 5 - 0.7 * (fused.mean[:, 1] - 5)).T
+    baseline = f0(F, config, RATE)
+    np.testing.assert_allclose(found.f0, baseline, rtol=1e-4)
+    np.testing.assert_allclose(found.dff.mean, F / baseline - 1, atol=1e-4)
+    np.testing.assert_allclose(found.dff.upper - found.dff.lower, 0, atol=1e-4)
+
+
+def test_coefficient_zero_turns_the_neuropil_off():
+    raw, fused, memory = gaussian(2, 80)
+    off = make_traces(raw, fused, memory, replace(PLAIN, neuropil_coefficient=0.0), RATE, 0)
+    elsewhere = make_traces(raw * [[1], [3]], fused._replace(mean=fused.mean * [[1], [3]]), memory,
+                            replace(PLAIN, neuropil_coefficient=0.0), RATE, 0)  # fmt: skip
+    np.testing.assert_array_equal(off.dff.mean, elsewhere.dff.mean)
+    np.testing.assert_array_equal(off.dff.raw, elsewhere.dff.raw)
+    on = make_traces(raw, fused, memory, PLAIN, RATE, 0)
+    assert not np.allclose(on.dff.mean, off.dff.mean)
+    alone = make_traces(raw[:, :1], Fused(fused.mean[:, :1], fused.covariance[..., :1, :1]), memory, PLAIN, RATE, 0)
+    assert alone.neuropil is None
+    np.testing.assert_allclose(alone.dff.raw, off.dff.raw, atol=0.02)
+
+
+def test_each_roi_is_drawn_by_itself():
+    """The same seed gives the same traces; an ROI does not depend on the others' order or number."""
+    raw, fused, memory = gaussian(3, 60)
+    whole = make_traces(raw, fused, memory, PLAIN, RATE, 1)
+    again = make_traces(raw, fused, memory, PLAIN, RATE, 1)
+    first = make_traces(raw[..., :1], Fused(fused.mean[..., :1], fused.covariance[:, :1]), memory, PLAIN, RATE, 1)
+    np.testing.assert_array_equal(whole.dff.lower, again.dff.lower)
+    np.testing.assert_array_equal(whole.dff.lower[:, :1], first.dff.lower)
+    assert not np.array_equal(whole.dff.lower, make_traces(raw, fused, memory, PLAIN, RATE, 2).dff.lower)
+
+
+def test_draws_are_kept_only_on_request(traces):
+    assert traces.draws.shape == (1500, 3, 120)
+    np.testing.assert_allclose(traces.draws.mean(0), traces.roi.mean, atol=6 * traces.roi.sd.max() / np.sqrt(1500))
+    assert make_traces(*gaussian(1, 20), PLAIN, RATE, 0).draws is None
+
+
+def test_nu_is_the_median_change_of_the_raw_dff():
+    raw, fused, memory = gaussian(2, 150)
+    raw[40:43, 0, 0] = np.nan  # lost rows are bridged
+    found = make_traces(raw, fused, memory, replace(PLAIN, offset_counts=10.0), RATE, 0).nu
+    for n in range(2):
+        known = np.flatnonzero(~np.isnan(raw[:, 0, n]))
+        F = np.interp(np.arange(150), known, raw[known, 0, n]) - 10  # without neuropil subtraction
+        percent = 100 * (F / np.median(F) - 1)
+        assert found[n] == pytest.approx(np.median(np.abs(np.diff(percent))) / np.sqrt(RATE), rel=1e-5)
+
+
+def test_a_baseline_that_is_not_positive_gives_no_dff():
+    raw, fused, memory = gaussian(1, 30)
+    found = make_traces(raw, fused, memory, replace(PLAIN, offset_counts=1000.0), RATE, 0)
+    assert np.isnan(found.dff.mean).all() and np.isfinite(found.roi.mean).all()
+
+
+def test_pointwise_corridors_hold_what_they_say():
+    """Truth drawn from the posterior itself: coverage of F and ΔF/F within binomial error at every level."""
+    N, T = 40, 60
+    raw, fused, _ = gaussian(N, T)
+    memory = Memory(0.0, 1.0)  # independent frames: the binomial error is known
+    found = make_traces(raw, fused, memory, replace(PLAIN, draws=400), RATE, 0)
+    rng = np.random.default_rng(11)
+    root = np.linalg.cholesky(fused.covariance)  # T N K K
+    truth = fused.mean + np.einsum("tnkl,tnl->tkn", root, rng.standard_normal((T, N, 2)))
+    F = (truth[:, 0] - 0.7 * truth[:, 1]).T
+    dff = F / np.median(F, 1, keepdims=True) - 1
+    for value, bands in ((truth[:, 0].T, found.roi), (dff, found.dff)):
+        for level, lower, upper in zip(LEVELS, bands.lower, bands.upper, strict=True):
+            held = ((lower <= value) & (value <= upper)).mean()
+            assert held == pytest.approx(level, abs=5 * np.sqrt(level * (1 - level) / (N * T))), level
+
+
+def test_simultaneous_band_holds_the_whole_trace():
+    rng = np.random.default_rng(12)
+    T, S, memory = 50, 2000, Memory(0.8, 6.0)
+    mean, sd = np.zeros(T), rng.uniform(0.5, 2, T)
+    draws = sd * correlated_noise(rng, (S,), T, memory)
+    truth = sd * correlated_noise(rng, (2000,), T, memory)
+    for bands in (gaussian_bands(mean, mean, sd, draws, LEVELS), drawn_bands(mean, draws, LEVELS)):
+        for level, width in zip(LEVELS, bands.simultaneous, strict=True):
+            held = (np.abs(truth - bands.mean) <= width * bands.sd).all(1).mean()
+            assert held == pytest.approx(level, abs=6 * np.sqrt(level * (1 - level) / 2000)), level
+
+
+def blind_moments(stated_over_true, N: int = 30, T: int = 4000, seed: int = 0) -> tuple[Region, np.ndarray]:
+    """Residuals of a blind prediction whose true error variance is known; `stated_over_true` (N) is how it is misstated."""
+    rng = np.random.default_rng(seed)
+    true = np.where(rng.random((T, 1, N)) < 0.1, 8.0, 1.0) * rng.uniform(0.8, 1.2, (T, 1, N))
+    noise = np.full((T, 1, N), 6.0)
+    error, electronics = rng.standard_normal((2, T, 1, N))
+    mean = np.full((T, 1, N), 100.0)
+    raw = mean + np.sqrt(true) * error + np.sqrt(noise) * electronics
+    stated = (true * stated_over_true)[:, 0, :, None, None]
+    return Region(raw=raw, noise_variance=noise, mean=mean, covariance=stated), true
+
+
+@pytest.mark.parametrize("misstated", [0.3, 1.0, 3.0])
+def test_calibration_recovers_a_known_misstatement(misstated):
+    """Stated error variances are `misstated` times the true ones; rare large errors keep their place."""
+    moments, true = blind_moments(np.full(30, misstated))
+    calibration = calibrate_rois(moments)
+    found = calibration.variance(moments.covariance, moments.noise_variance)[:, :, 0, 0]
+    assert found.mean() == pytest.approx(true.mean(), rel=0.1)
+    large = true[:, 0] > 4
+    assert found[large].mean() == pytest.approx(true[:, 0][large].mean(), rel=0.15)
+    assert found[~large].mean() == pytest.approx(true[:, 0][~large].mean(), rel=0.3)
+    measured = np.mean(true, 0)[0]
+    miss = (calibration.measured[0] - measured) / calibration.measured_se[0]
+    assert np.abs(miss).max() < 5 and np.sqrt((miss**2).mean()) < 1.6
+    assert calibration.predicted[0] == pytest.approx(misstated * measured, rel=1e-5)
+
+
+def test_each_roi_has_its_own_factor_where_the_data_say_so():
+    """Half of the ROIs are stated too small by four: their factors part; with few frames all stay near the common curve."""
+    misstated = np.where(np.arange(30) < 15, 0.5, 2.0)
+    long, short = (calibrate_rois(blind_moments(misstated, T=T)[0]).factor[0] for T in (6000, 40))
+    assert long[:15].mean() > 1.6 * long[15:].mean()
+    assert np.ptp(short) < np.ptp(long)
+
+
+def test_lost_frames_do_not_calibrate():
+    moments, _ = blind_moments(np.ones(10), N=10)
+    raw = moments.raw.copy()
+    raw[::7] = np.nan
+    found = calibrate_rois(moments._replace(raw=raw))
+    for part in found:
+        assert np.isfinite(part).all()
+    np.testing.assert_allclose(found.measured, calibrate_rois(moments).measured, atol=6 * found.measured_se.max())
+
+
+def test_fusion_of_regions_is_the_dense_posterior():
+    """With a calibration that changes nothing: `S(S+n)⁻¹` for ROI and ring together."""
+    rng = np.random.default_rng(6)
+    T, N = 5, 3
+    root = rng.standard_normal((T, N, 2, 2))
+    S = root @ root.swapaxes(-1, -2) + 0.2 * np.eye(2)
+    noise = rng.uniform(0.5, 2, (T, 2, N))
+    mean = rng.uniform(50, 60, (T, 2, N))
+    raw = mean + rng.standard_normal((T, 2, N))
+    raw[1, 0, 2] = np.nan
+    moments = Region(raw=raw, noise_variance=noise, mean=mean, covariance=S)
+    unchanged = calibrate_rois(blind_moments(np.ones(N), N=N, T=400)[0])
+    unity = np.array([[1e-6, 1e6]] * 2)
+    unchanged = unchanged._replace(factor=np.ones((2, N)), stated=unity, found=unity)
+    np.testing.assert_allclose(unchanged.variance(S, noise), S, rtol=1e-6)
+    fused = fuse_regions(moments, unchanged)
+    for t in range(T):
+        for n in range(N):
+            seen = ~np.isnan(raw[t, :, n])
+            gain = np.linalg.solve((S[t, n] + np.diag(noise[t, :, n]))[np.ix_(seen, seen)], S[t, n][seen]).T
+            expected = mean[t, :, n] + gain @ (raw[t, :, n] - mean[t, :, n])[seen]
+            np.testing.assert_allclose(fused.mean[t, :, n], expected, rtol=1e-6)
+            np.testing.assert_allclose(fused.covariance[t, n], S[t, n] - gain @ S[t, n][seen], atol=1e-6)
