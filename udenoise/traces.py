@@ -93,7 +93,7 @@ def _calibrate(residual: np.ndarray, stated: np.ndarray, noise: np.ndarray) -> t
     measured = np.nanmean(residual**2 - noise, 0)
     se = np.nanstd(residual**2 - noise, 0) / np.sqrt(seen)
     return (
-        np.nanmean(np.where(np.isnan(noise), np.nan, stated), 0),
+        np.nanmean(expected * noise, 0),
         measured,
         se,
         _shrink(quotient, doubt),

@@ -2,9 +2,9 @@
 
     python experiments/three_photon_levels/run.py [FOLDER]
 
-Simulates three movies (128×128×2000, seeds, indicators and detectors that no default was chosen on), runs the whole job on
-each with default settings, and writes `table.md` and `outcomes.json` into FOLDER (default: three-photon-levels). Interrupted,
-it goes on. Expected: see README.md beside this file. About 8 minutes a movie on two CPU cores.
+Simulates three movies (128×128×2000, seeds, indicators and detectors that no default was chosen on), runs the whole job
+on each with default settings, and writes `table.md` and `outcomes.json` into FOLDER (default: three-photon-levels).
+Interrupted, it goes on. Expected: see README.md beside this file. About 8 minutes a movie on two CPU cores.
 """
 
 import sys
