@@ -1,5 +1,7 @@
 """What several test files share: known movies, random networks, and the dense algebra they are held against."""
 
+from functools import cache, partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +75,17 @@ def random_denoiser(config: NetworkConfig = SMALL, seed: int = 0, size: float = 
 
     shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), config))
     return Denoiser(config, jax.tree.map(draw, shapes), 10.0, 10.0)
+
+
+@cache
+def _drawn(config: NetworkConfig, seed: int):
+    """By a generator that compiles fast."""
+    return jax.device_get(jax.jit(partial(network.init, config=config))(jax.random.key(seed, impl="rbg")))
+
+
+def untrained(config: NetworkConfig = SMALL, seed: int = 0):
+    """Fresh copies of the parameters that a training of this network starts from."""
+    return jax.tree.map(jnp.array, _drawn(config, seed))
 
 
 def dense_phi(factors: np.ndarray, spacing: int) -> np.ndarray:

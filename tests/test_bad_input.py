@@ -1,4 +1,4 @@
-"""Every bad input: one line that says what came, what is needed and what to type; exit status 2; no run a rerun would trust."""
+"""Every bad input: one line (what came, what is needed, what to type), exit status 2, no run a rerun would trust."""
 
 import errno
 import os
@@ -215,7 +215,8 @@ def test_settings_are_refused_at_the_door(here, capsys, what):
 def test_damaged_denoiser_is_refused_at_the_door(here, capsys):
     wrong = Path("wrong")
     wrong.mkdir()
-    for content in ("", "{}", '{"network": {"depth": 3}}', '{"network": {"context": 3}, "frame_rate_hz": 1, "photons": 1}'):
+    whole = '{"network": {"context": 3}, "frame_rate_hz": 1, "photons": 1}'
+    for content in ("", "{}", '{"network": {"depth": 3}}', whole):
         (wrong / "denoiser.json").write_text(content)
         line = refused_at_the_door(capsys, "denoise", "movie.tif", "--denoiser", wrong, "-o", "run")
         assert "wrong" in line
@@ -253,12 +254,13 @@ def test_misspelt_command_and_nothing_at_all(capsys):
 def test_what_is_no_run_is_never_touched(here, capsys):
     Path("precious").mkdir()
     Path("precious/thesis.txt").write_text("years")
+    Path("precious/config.json").write_text('{"versions": {"thesis": 3}}')
     Path("file").write_text("more")
     for place in ("precious", "file"):
         for extra in ([], ["--overwrite"]):
             assert "-o OTHER" in refused(capsys, "run", "movie.tif", "-o", place, *extra)
     assert Path("precious/thesis.txt").read_text() == "years" and Path("file").read_text() == "more"
-    assert [p.name for p in Path("precious").iterdir()] == ["thesis.txt"]
+    assert {p.name for p in Path("precious").iterdir()} == {"thesis.txt", "config.json"}
     assert "cannot be made" in refused(capsys, "run", "movie.tif", "-o", "file/run")
 
 
@@ -284,6 +286,11 @@ def full(*_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def full_for_orbax(*_, **__):
+    """The same, as tensorstore says it."""
+    raise ValueError(f'RESOURCE_EXHAUSTED: Error writing "a/0.0":\n{os.strerror(errno.ENOSPC)} [os_error_code=\'28\']')
+
+
 FULL = {
     "settings": (store.json, "dump"),
     "noise": (pipeline, "save_noise"),
@@ -302,7 +309,7 @@ def test_full_disk_at_every_stage_and_then_on(here, capsys, monkeypatch):
     command = ["run", "movie.tif", "-o", "run", "--rois", "rois.npy", *TINY]
     for stage, (owner, name) in FULL.items():
         with monkeypatch.context() as patch:
-            patch.setattr(owner, name, full)
+            patch.setattr(owner, name, full_for_orbax if stage == "checkpoint" else full)
             assert "disk is full" in refused(capsys, *command), stage
         assert not Path("run/report.json").exists()
     main(command)

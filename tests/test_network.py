@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import SMALL, random_denoiser
+from helpers import SMALL, random_denoiser, untrained
 
 from udenoise import network
 from udenoise.denoiser import predict
@@ -141,41 +141,48 @@ def test_the_gradient_with_respect_to_the_hidden_frame_is_exactly_zero(setting, 
     assert np.abs(gradient[near]).max() > 2 * np.abs(gradient[[s for s in range(T) if abs(s - t) > CONTEXT]]).max()
 
 
-def test_an_untrained_network_returns_the_anatomy():
-    params = jax.jit(lambda key: network.init(key, SMALL))(jax.random.key(0, impl="rbg"))  # compiles faster
+K = 2 * len(network.context_windows(CONTEXT))
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """Windows, missing windows (none) and anatomy."""
     rng = np.random.default_rng(3)
-    K = 2 * len(network.context_windows(CONTEXT))
-    windows, anatomy = (jnp.asarray(rng.standard_normal((2, 16, 16, n)), jnp.float32) for n in (K, 2))
-    prior = jax.jit(lambda *seen: network.apply(params, SMALL, *seen))(windows, jnp.zeros((2, K)), anatomy)
+    windows, anatomy = (jnp.asarray(rng.standard_normal((1, 16, 16, n)), jnp.float32) for n in (K, 2))
+    return windows, jnp.zeros((1, K)), anatomy
+
+
+@pytest.fixture(scope="module")
+def forward():
+    return jax.jit(lambda params, *seen: network.apply(params, SMALL, *seen))
+
+
+def test_an_untrained_network_returns_the_anatomy(forward, seen):
+    prior = forward(untrained(), *seen)
     np.testing.assert_array_equal(prior.deviation, 0)
     assert (prior.diagonal > 0).all() and np.isfinite(prior.factors).all() and np.abs(prior.factors).max() > 0
-    assert prior.factors.shape == (2, 16, 16, SMALL.factors)
+    assert prior.factors.shape == (1, 16, 16, SMALL.factors)
 
 
-def test_missing_windows_change_the_errors():
-    denoiser = random_denoiser()
-    K = 2 * len(network.context_windows(CONTEXT))
-    nothing, flat = jnp.zeros((1, 16, 16, K)), jnp.zeros((1, 16, 16, 2))
-    run = jax.jit(lambda missing: network.apply(denoiser.params, SMALL, nothing, missing, flat))
-    one, other = run(jnp.zeros((1, K))), run(jnp.ones((1, K)))
+def test_missing_windows_change_the_errors(forward, seen):
+    windows, none, anatomy = seen
+    one, other = (forward(random_denoiser().params, 0 * windows, missing, anatomy) for missing in (none, 1 + none))
     assert not np.allclose(one.diagonal, other.diagonal)
 
 
-def test_dropout_only_with_a_key():
-    denoiser = random_denoiser()
-    K = 2 * len(network.context_windows(CONTEXT))
-    rng = np.random.default_rng(4)
-    windows, anatomy = (jnp.asarray(rng.standard_normal((1, 16, 16, n)), jnp.float32) for n in (K, 2))
-    run = jax.jit(lambda key: network.apply(denoiser.params, SMALL, windows, jnp.zeros((1, K)), anatomy, key))
+def test_dropout_only_with_a_key(forward, seen):
+    params = random_denoiser().params
+    run = jax.jit(lambda key: network.apply(params, SMALL, *seen, key))
     draws = [run(jax.random.key(seed)).deviation for seed in range(6)]
     assert np.ptp(np.stack(draws), axis=0).max() > 0
     np.testing.assert_array_equal(run(jax.random.key(0)).deviation, draws[0])
+    np.testing.assert_array_equal(forward(params, *seen).deviation, forward(params, *seen).deviation)
 
 
 def test_nothing_reaches_further_than_the_halo():
     """Blocks of STRIDE pixels see at most HALO pixels beyond their own edge: this is what tiles are cut by."""
     denoiser = random_denoiser(size=1.5)
-    K, width = 2 * len(network.context_windows(CONTEXT)), 3 * network.HALO
+    width = 3 * network.HALO
     rng = np.random.default_rng(5)
     windows, anatomy = (rng.standard_normal((1, 16, width, n)).astype(np.float32) for n in (K, 2))
     run = jax.jit(lambda w, a: network.apply(denoiser.params, SMALL, w, jnp.zeros((1, K)), a))

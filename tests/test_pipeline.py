@@ -11,7 +11,15 @@ import zarr
 
 import udenoise
 from udenoise import pipeline, training
-from udenoise.config import Config, DenoiseConfig, MovieConfig, NetworkConfig, SimulationConfig, TraceConfig, TrainConfig
+from udenoise.config import (
+    Config,
+    DenoiseConfig,
+    MovieConfig,
+    NetworkConfig,
+    SimulationConfig,
+    TraceConfig,
+    TrainConfig,
+)
 from udenoise.errors import InputError
 from udenoise.io import store
 from udenoise.simulate import simulate
@@ -257,10 +265,14 @@ def test_interrupted_everywhere_ends_bitwise_the_same(finished, known, tmp_path)
 
 def test_overwrite_starts_anew_and_the_seed_decides(finished, known, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text("{}")
+    (tmp_path / "run" / "config.json").write_text('{"versions": {"udenoise": "0.0"}}')
     (tmp_path / "run" / "posterior.zarr").mkdir()
     (tmp_path / "run" / "report.json").write_text("{}")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="would delete"):
+        go(known, finished, overwrite=True, init_from=finished / "denoiser")
     go(known, tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
     assert_same(results(tmp_path / "run"), results(finished))
 
 
@@ -303,8 +315,7 @@ def test_existing_denoiser_without_neuropil(finished, known, tmp_path):
     dff = found["draws"] / np.median(found["draws"], axis=2, keepdims=True) - 1
     np.testing.assert_allclose(found["dff/mean"], dff.mean(0), atol=1e-4)
     np.testing.assert_allclose(found["dff/sd"], dff.std(0, ddof=1), rtol=1e-3)
-    assert_same(arrays(folder / "denoiser" / "params") if (folder / "denoiser" / "zarr.json").exists() else {}, {})
-    assert (arrays(folder / "posterior.zarr")["sd/0"] > arrays(finished / "posterior.zarr")["sd/0"]).mean() > 0.5
+    assert not np.array_equal(arrays(folder / "posterior.zarr")["sd/0"], arrays(finished / "posterior.zarr")["sd/0"])
 
 
 def test_fine_tuning_starts_from_the_other_denoiser(finished, known, tmp_path):

@@ -1,6 +1,7 @@
 """The command line: one subcommand a stage, flags from the settings' dataclasses. `--help` imports no numerics."""
 
 import errno
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,14 +186,20 @@ def main(arguments: list[str] | None = None) -> None:
     except InputError as error:
         print(f"udenoise: {error}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, ValueError) as error:
+        if not _disk_is_full(error):
             raise
-        print(f"udenoise: the disk is full ({error}); free some space and run the same command again", file=sys.stderr)
+        reason = " ".join(str(error).split())[:200]
+        print(f"udenoise: the disk is full ({reason}); free some space and run the same command again", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("udenoise: interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+
+
+def _disk_is_full(error: Exception) -> bool:
+    # Orbax and tensorstore wrap the system's error in a ValueError
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
 
 
 def _done(folder: Path) -> None:

@@ -44,7 +44,7 @@ class NetworkConfig:
 class TrainConfig:
     """Training on the movie itself."""
 
-    steps: int = 3000
+    steps: int = 2500
     """Step budget."""
     batch: int = 8
     """Crops a step."""

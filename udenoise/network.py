@@ -22,7 +22,7 @@ LONGEST_CONTEXT = 60
 STRIDE = 8
 """Frames given to the network are padded to a multiple of this."""
 HALO = 48
-"""Pixels beyond which nothing reaches an output pixel (receptive field, rounded up to the stride)."""
+"""Pixels beyond which nothing reaches a block of STRIDE output pixels (receptive field, rounded up to the stride)."""
 
 
 class Prior(NamedTuple):
@@ -187,7 +187,7 @@ def init(key: Array, config: NetworkConfig) -> Any:
     """Parameters of an untrained network: it returns the anatomy (deviation zero)."""
     K = 2 * len(context_windows(config.context))
     windows, missing, anatomy = jnp.zeros((1, 16, 16, K)), jnp.zeros((1, K)), jnp.zeros((1, 16, 16, 2))
-    return Interpolator(config).init(key, windows, missing, anatomy)["params"]
+    return jax.jit(Interpolator(config).init)(key, windows, missing, anatomy)["params"]
 
 
 def apply(

@@ -1,10 +1,12 @@
 """The whole job, stage by stage: movie in, denoised movie, traces with corridors and a report out.
 
-Each stage leaves its result in the run folder, complete or not at all; a run that was interrupted goes on where it stood.
+Each stage leaves its result in the run folder, complete or not at all; an interrupted run goes on where it stood.
 """
 
+import os
 import shutil
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -33,6 +35,11 @@ from udenoise.results import save_rois_npz, save_traces, write_csv
 CALIBRATION_CHUNKS = 40
 RESPONSE_FRAMES = 384
 LONGEST_LAG = 40
+WRITTEN = (
+    "report.json", "report.html", "traces.csv", "traces.zarr", "rois.npz", "posterior.zarr", "moments", "memory.json",
+    "calibration.json", "denoiser", "training", "anatomy.zarr", "noise.json", "timing.json", "config.json",
+)  # fmt: skip
+"""All that a run leaves in its folder, last first; --overwrite deletes this in this order, and nothing else."""
 
 
 @dataclass
@@ -72,6 +79,8 @@ def run(
     """
     job = open_run(movie, Path(output), rois, config, overwrite, {"init_from": init_from, "denoiser": denoiser}, quiet)
     if (job.folder / "report.json").is_file():
+        if not quiet:
+            print(f"{job.folder} is finished; pass --overwrite to start anew")
         return job.folder
     recording = examine(job)
     net = _obtain_denoiser(job, recording, init_from, denoiser)
@@ -133,7 +142,7 @@ def traces(
     job = Run(target, config, movie, _load(rois, movie), quiet, {})
     _check(job)
     _forget(target, "moments", "report.json", "report.html", "calibration.json", "memory.json")
-    write_json(target / "config.json", _settings(job, about["movie"]["source"], str(rois), about["how"]))
+    write_json(target / "config.json", _settings(job, about["movie"]["source"], _name(rois), about["how"]))
     recording = Recording(movie, load_noise(target / "noise.json"), load_anatomy(target / "anatomy.zarr"))
     infer(job, recording, load_denoiser(target / "denoiser"), write_movie=False)
     finish(job, recording)
@@ -164,10 +173,12 @@ def open_run(
     job = Run(folder, config, opened, None if rois is None else _load(rois, opened), quiet, {})
     _check(job)
     how = {name: None if value is None else str(value) for name, value in how.items()}
-    settings = _settings(job, _name(movie, opened), None if rois is None else _name(rois, None), how)
+    settings = _settings(job, _name(movie), None if rois is None else _name(rois), how)
     if overwrite or not (folder / "denoiser").exists():
         for path in filter(None, how.values()):
             load_denoiser(Path(path))
+            if overwrite and Path(path).resolve().is_relative_to(folder.resolve()):
+                raise InputError(f"--overwrite would delete {path}; give another folder: -o OTHER")
     if folder.exists() and not overwrite and (folder / "config.json").is_file():
         if (folder / "noise.json").is_file():  # before that there is nothing that other settings would contradict
             _same_or_raise(read_json(folder / "config.json"), settings, folder)
@@ -196,13 +207,13 @@ def _check(job: Run) -> None:
 
 
 def _claim(folder: Path, overwrite: bool) -> None:
-    """Make an empty run folder; never delete what is not a run."""
+    """Make a run folder without results; never delete what is not a run, nor what a run did not write."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not (folder.is_dir() and (folder / "config.json").is_file()):
+        if not _is_run(folder):
             raise InputError(f"{folder} exists and is not a udenoise run; give another folder: -o OTHER")
         if not overwrite:
             raise InputError(f"{folder} holds a run already; pass --overwrite to start anew, or another -o")
-        shutil.rmtree(folder)
+        _forget(folder, *WRITTEN, *(f"{name}.part" for name in WRITTEN))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -211,10 +222,18 @@ def _claim(folder: Path, overwrite: bool) -> None:
         ) from error
 
 
+def _is_run(folder: Path) -> bool:
+    path = folder / "config.json"
+    about = read_json(path) if path.is_file() else None
+    return isinstance(about, dict) and "udenoise" in about.get("versions", {})
+
+
 def _same_or_raise(before: dict, now: dict, folder: Path) -> None:
-    for part in ("movie", "rois", "config", "how"):
-        if before.get(part) != _as_json(now[part]):
-            raise InputError(f"{folder} was made with another {_first_difference(part, before.get(part), _as_json(now[part]))}; "
+    needs_rois = any((folder / name).exists() for name in ("moments", "posterior.zarr"))  # `train` asks for none
+    for part in ("movie", "config", "how", *(["rois"] if needs_rois else [])):
+        was, wanted = before.get(part), _as_json(now[part])
+        if was != wanted:
+            raise InputError(f"{folder} was made with another {_first_difference(part, was, wanted)}; "
                              "pass --overwrite to start anew, or another -o")  # fmt: skip
 
 
@@ -242,10 +261,13 @@ def _settings(job: Run, source: str, rois: str | None, how: dict[str, Any]) -> d
     }  # fmt: skip
 
 
-def _name(source: Any, movie: Movie | None) -> str:
-    if isinstance(source, np.ndarray | Rois):
-        return "array in memory" if movie is None else movie.source
-    return ";".join(map(str, source)) if isinstance(source, list) else str(source)
+def _name(source: Any) -> str:
+    """What a run is known to have been made from: absolute paths, or a checksum of what came in memory."""
+    if isinstance(source, np.ndarray):
+        return f"array in memory, checksum {zlib.crc32(np.ascontiguousarray(source)):08x}"
+    if isinstance(source, Rois):
+        return f"ROIs in memory, checksum {zlib.crc32(source.index.tobytes() + source.weight.tobytes()):08x}"
+    return ";".join(os.path.abspath(part) for part in (source if isinstance(source, list) else [source]))  # noqa: PTH100
 
 
 def _load(rois: Any, movie: Movie) -> Rois:
@@ -310,7 +332,7 @@ def _obtain_denoiser(job: Run, recording: Recording, init_from: Any, given: Any)
 
 
 def infer(job: Run, recording: Recording, net: Denoiser, write_movie: bool) -> None:
-    """Recalibrate, then stream the movie through prior and fusion; pixels and regions' moments come out, then traces."""
+    """Recalibrate, then stream the movie through prior and fusion: pixels and regions' moments, then traces."""
     spacing, kernel = net.config.lattice_spacing, recording.noise.kernel
     regions = None if job.rois is None else lay_out(_parts(job), spacing, kernel)
     by = _recalibrate(job, recording, net)

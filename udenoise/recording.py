@@ -38,7 +38,11 @@ class Recording(NamedTuple):
 
 
 def scaling(recording: Recording) -> Scaling:
-    """Whitening of this movie; the floor is a twentieth of the median noise variance (counts²)."""
+    """Whitening of this movie; the floor is a twentieth of the median noise variance (counts²).
+
+    Like the noise model and the network's parameters these few numbers are fitted to the whole movie: blindness to a frame
+    is meant with them held fixed.
+    """
     mean, noise = recording.anatomy.mean, recording.noise
     typical = float(np.median(noise.gain * mean + noise.intercept))
     centre, spread = np.median(mean), np.subtract(*np.percentile(mean, [90, 10]))

@@ -78,5 +78,5 @@ def load_rois_npz(path: Path) -> Rois:
         with np.load(path, allow_pickle=False) as stored:
             shape = tuple(int(side) for side in stored["shape"])
             return Rois(tuple(map(str, stored["names"])), stored["index"], stored["weight"], shape)
-    except (OSError, KeyError, ValueError) as error:
+    except Exception as error:  # whatever a damaged archive raises
         raise InputError(f"{path} cannot be read ({error}); run again with --overwrite") from error

@@ -338,6 +338,7 @@ class _Checkpoints:
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), tree)
         with ocp.StandardCheckpointer() as checkpointer:
             tree = checkpointer.restore((self.folder / str(record.steps[-1])).absolute(), like)
+        tree = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), tree)  # placed as when fresh: the same program
         fields = dict(tree["state"])
         key = jax.random.wrap_key_data(jnp.asarray(fields.pop("key")))
         opt_state = jax.tree.unflatten(jax.tree.structure(state.opt_state), jax.tree.leaves(fields.pop("opt_state")))
