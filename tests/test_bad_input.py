@@ -258,7 +258,7 @@ def test_what_is_no_run_is_never_touched(here, capsys):
     Path("file").write_text("more")
     for place in ("precious", "file"):
         for extra in ([], ["--overwrite"]):
-            assert "-o OTHER" in refused(capsys, "run", "movie.tif", "-o", place, *extra)
+            assert "-o OTHER" in refused(capsys, "run", "movie.tif", "-o", place, *TINY, *extra)
     assert Path("precious/thesis.txt").read_text() == "years" and Path("file").read_text() == "more"
     assert {p.name for p in Path("precious").iterdir()} == {"thesis.txt", "config.json"}
     assert "cannot be made" in refused(capsys, "run", "movie.tif", "-o", "file/run")

@@ -44,7 +44,7 @@ class NetworkConfig:
 class TrainConfig:
     """Training on the movie itself."""
 
-    steps: int = 2500
+    steps: int = 2200
     """Step budget."""
     batch: int = 8
     """Crops a step."""

@@ -130,7 +130,7 @@ class Interpolator(nn.Module):
         fine = depth_to_space(_conv(4 * 16, 1, "widen")(half))
         both = nn.relu(jnp.concatenate([fine, _conv(8, 3, "fine")(seen)], axis=-1))
         deviation = nn.Dense(1, kernel_init=nn.initializers.zeros, name="deviation")(jnp.concatenate([both, seen], -1))
-        maps = nn.Dense(2, kernel_init=nn.initializers.zeros, name="variances")(both)
+        maps = double_smoothly(nn.Dense(2, kernel_init=nn.initializers.zeros, name="variances")(half))
         log_diagonal = jnp.clip(maps[..., 0] - 5.5, -12.0, 4.0)
         # Shared errors vary over a few pixels and are scaled, never flipped, pixel by pixel: a texture of signs would
         # have any variance at any scale and let the fusion believe in evidence that is not there.

@@ -179,7 +179,7 @@ def open_run(
             load_denoiser(Path(path))
             if overwrite and Path(path).resolve().is_relative_to(folder.resolve()):
                 raise InputError(f"--overwrite would delete {path}; give another folder: -o OTHER")
-    if folder.exists() and not overwrite and (folder / "config.json").is_file():
+    if not overwrite and _is_run(folder):
         if (folder / "noise.json").is_file():  # before that there is nothing that other settings would contradict
             _same_or_raise(read_json(folder / "config.json"), settings, folder)
         if (folder / "timing.json").is_file():
@@ -225,7 +225,8 @@ def _claim(folder: Path, overwrite: bool) -> None:
 def _is_run(folder: Path) -> bool:
     path = folder / "config.json"
     about = read_json(path) if path.is_file() else None
-    return isinstance(about, dict) and "udenoise" in about.get("versions", {})
+    versions = about.get("versions") if isinstance(about, dict) else None
+    return isinstance(versions, dict) and "udenoise" in versions
 
 
 def _same_or_raise(before: dict, now: dict, folder: Path) -> None:
