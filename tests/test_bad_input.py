@@ -288,7 +288,7 @@ def full(*_, **__):
 
 def full_for_orbax(*_, **__):
     """The same, as tensorstore says it."""
-    raise ValueError(f'RESOURCE_EXHAUSTED: Error writing "a/0.0":\n{os.strerror(errno.ENOSPC)} [os_error_code=\'28\']')
+    raise ValueError(f"RESOURCE_EXHAUSTED: Error writing \"a/0.0\":\n{os.strerror(errno.ENOSPC)} [os_error_code='28']")
 
 
 FULL = {

@@ -24,6 +24,7 @@ FLOORS = (
     ("denoiser", "posterior"),
     ("training", "traces"),
     ("inference", "results"),
+    ("runfolder",),
     ("pipeline",),
     ("demonstration",),
     ("cli",),

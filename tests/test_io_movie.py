@@ -59,9 +59,18 @@ def _imagej_large(folder, frames):
 def _write_imagej_large(path, frames, images=None):
     n, height, width = frames.shape
     text = f"ImageJ=1.53t\nimages={images or n}\nframes={images or n}\nfinterval=0.05\nloop=false\n\0".encode()
-    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 16 << 16), (259, 3, 1, 1 << 16), (262, 3, 1, 1 << 16),
-            (270, 2, len(text), 200), (273, 4, 1, 200 + len(text)), (277, 3, 1, 1 << 16), (278, 4, 1, height),
-            (279, 4, 1, 2 * height * width)]
+    tags = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 1, 16 << 16),
+        (259, 3, 1, 1 << 16),
+        (262, 3, 1, 1 << 16),
+        (270, 2, len(text), 200),
+        (273, 4, 1, 200 + len(text)),
+        (277, 3, 1, 1 << 16),
+        (278, 4, 1, height),
+        (279, 4, 1, 2 * height * width),
+    ]
     directory = struct.pack(">H", len(tags)) + b"".join(struct.pack(">HHII", *tag) for tag in tags) + b"\0\0\0\0"
     head = b"MM" + struct.pack(">HI", 42, 8) + directory
     path.write_bytes(head.ljust(200, b"\0") + text + frames.astype(">u2").tobytes())
@@ -69,11 +78,16 @@ def _write_imagej_large(path, frames, images=None):
 
 def _files(pages):
     """A folder of files whose names sort wrongly as text."""
+
     def write(folder, frames):
         (folder / "movie").mkdir()
         for i, start in enumerate(range(0, len(frames), pages)):
-            tifffile.imwrite(folder / "movie" / f"f{i + 1}.tif", frames[start:start + pages],
-                             photometric="minisblack", metadata=None)
+            tifffile.imwrite(
+                folder / "movie" / f"f{i + 1}.tif",
+                frames[start : start + pages],
+                photometric="minisblack",
+                metadata=None,
+            )
         return folder / "movie"
 
     return write
@@ -87,14 +101,19 @@ def _ome_files(folder, frames):
     """One OME-TIFF over two files."""
     paths = [folder / "a.ome.tif", folder / "b.ome.tif"]
     half = len(frames) // 2
-    data = "".join(f'<TiffData FirstT="{t}" IFD="{t % half}" PlaneCount="1"><UUID FileName="{paths[t // half].name}">'
-                   f'urn:uuid:{t // half}</UUID></TiffData>' for t in range(len(frames)))
+    data = "".join(
+        f'<TiffData FirstT="{t}" IFD="{t % half}" PlaneCount="1"><UUID FileName="{paths[t // half].name}">'
+        f"urn:uuid:{t // half}</UUID></TiffData>"
+        for t in range(len(frames))
+    )
     for i, path in enumerate(paths):
-        xml = (f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{i}"><Image>'
-               f'<Pixels DimensionOrder="XYCZT" Type="uint16" SizeX="{X}" SizeY="{Y}" SizeC="1" SizeZ="1" '
-               f'SizeT="{len(frames)}" TimeIncrement="50" TimeIncrementUnit="ms">'
-               f'{data}</Pixels></Image></OME>')
-        tifffile.imwrite(path, frames[i * half:(i + 1) * half], description=xml, metadata=None)
+        xml = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{i}"><Image>'
+            f'<Pixels DimensionOrder="XYCZT" Type="uint16" SizeX="{X}" SizeY="{Y}" SizeC="1" SizeZ="1" '
+            f'SizeT="{len(frames)}" TimeIncrement="50" TimeIncrementUnit="ms">'
+            f"{data}</Pixels></Image></OME>"
+        )
+        tifffile.imwrite(path, frames[i * half : (i + 1) * half], description=xml, metadata=None)
     return paths[0]
 
 
@@ -122,13 +141,23 @@ def _zarr(version):
 
 def _ome_zarr(version):
     def write(folder, frames):
-        axes = [{"name": "t", "type": "time", "unit": "millisecond"}, {"name": "c", "type": "channel"},
-                {"name": "z", "type": "space"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
-        levels = [{"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": [50, 1, 1, 1, 1]}]}
-                  for i in range(2)]
+        axes = [
+            {"name": "t", "type": "time", "unit": "millisecond"},
+            {"name": "c", "type": "channel"},
+            {"name": "z", "type": "space"},
+            {"name": "y", "type": "space"},
+            {"name": "x", "type": "space"},
+        ]
+        levels = [
+            {"path": str(i), "coordinateTransformations": [{"type": "scale", "scale": [50, 1, 1, 1, 1]}]}
+            for i in range(2)
+        ]
         image = {"multiscales": [{"axes": axes, "datasets": levels, "version": version}]}
-        group = zarr.create_group(folder / "movie.zarr", zarr_format=3 if version == "0.5" else 2,
-                                  attributes={"ome": image} if version == "0.5" else image)
+        group = zarr.create_group(
+            folder / "movie.zarr",
+            zarr_format=3 if version == "0.5" else 2,
+            attributes={"ome": image} if version == "0.5" else image,
+        )
         group.create_array("0", data=frames[:, None, None], chunks=(5, 1, 1, *frames.shape[1:]))
         group.create_array("1", data=frames[:, None, None, ::2, ::2])
         return folder / "movie.zarr"
@@ -148,17 +177,34 @@ def _list(folder, frames):
 
 
 READERS = {
-    "tiff": _tiff(), "tiff-plain": _tiff(metadata=None), "bigtiff": _tiff(bigtiff=True, metadata=None),
-    "tiff-big-endian": _tiff(byteorder=">"), "tiff-tiled": _tiff(tile=(16, 16), metadata=None),
-    "tiff-lzw": _tiff(compression="lzw", predictor=True), "tiff-deflate": _tiff(compression="zlib"),
-    "tiff-zstd": _tiff(compression="zstd", metadata=None), "tiff-jpegxl": _tiff(compression="jpegxl"),
+    "tiff": _tiff(),
+    "tiff-plain": _tiff(metadata=None),
+    "bigtiff": _tiff(bigtiff=True, metadata=None),
+    "tiff-big-endian": _tiff(byteorder=">"),
+    "tiff-tiled": _tiff(tile=(16, 16), metadata=None),
+    "tiff-lzw": _tiff(compression="lzw", predictor=True),
+    "tiff-deflate": _tiff(compression="zlib"),
+    "tiff-zstd": _tiff(compression="zstd", metadata=None),
+    "tiff-jpegxl": _tiff(compression="jpegxl"),
     "tiff-one-directory": _tiff(truncate=True),
-    "pages": _pages, "shaped-pages": _shaped_pages, "imagej": _tiff(imagej=True, metadata={"axes": "TYX"}),
+    "pages": _pages,
+    "shaped-pages": _shaped_pages,
+    "imagej": _tiff(imagej=True, metadata={"axes": "TYX"}),
     "imagej-large": _imagej_large,
-    "ome": _tiff(ome=True, metadata={"axes": "TYX"}), "ome-files": _ome_files,
-    "folder": _files(5), "folder-single-pages": _files(1), "glob": _glob, "list": _list,
-    "hdf5": _hdf5, "matlab": _matlab, "zarr2": _zarr(2), "zarr3": _zarr(3), "ome-zarr-0.4": _ome_zarr("0.4"),
-    "ome-zarr-0.5": _ome_zarr("0.5"), "npy": _npy, "array": lambda folder, frames: frames,
+    "ome": _tiff(ome=True, metadata={"axes": "TYX"}),
+    "ome-files": _ome_files,
+    "folder": _files(5),
+    "folder-single-pages": _files(1),
+    "glob": _glob,
+    "list": _list,
+    "hdf5": _hdf5,
+    "matlab": _matlab,
+    "zarr2": _zarr(2),
+    "zarr3": _zarr(3),
+    "ome-zarr-0.4": _ome_zarr("0.4"),
+    "ome-zarr-0.5": _ome_zarr("0.5"),
+    "npy": _npy,
+    "array": lambda folder, frames: frames,
 }
 
 
@@ -288,13 +334,20 @@ def test_axes_of_pages_can_be_turned(tmp_path, frames):
     np.testing.assert_array_equal(movie.read(4, 9), frames[4:9].transpose(0, 2, 1))
 
 
-@pytest.mark.parametrize(("config", "message"), [
-    (MovieConfig(axes="TCYX", channel=0), "--axes TCYX names 4 axes, but .* has 3"),
-    (MovieConfig(axes="TY"), "--axes TY"),
-    (MovieConfig(axes="TYXQ"), "not understood"), (MovieConfig(axes="TTYX"), "not understood"),
-    (MovieConfig(channel=0), "no channel axis"), (MovieConfig(plane=1), "no plane axis"),
-    (MovieConfig(frame_rate_hz=0.0), "--frame-rate-hz 0.0"), (MovieConfig(frame_rate_hz=-3.0), "is not a frame rate"),
-    (MovieConfig(frame_rate_hz=float("nan")), "is not a frame rate")])
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (MovieConfig(axes="TCYX", channel=0), "--axes TCYX names 4 axes, but .* has 3"),
+        (MovieConfig(axes="TY"), "--axes TY"),
+        (MovieConfig(axes="TYXQ"), "not understood"),
+        (MovieConfig(axes="TTYX"), "not understood"),
+        (MovieConfig(channel=0), "no channel axis"),
+        (MovieConfig(plane=1), "no plane axis"),
+        (MovieConfig(frame_rate_hz=0.0), "--frame-rate-hz 0.0"),
+        (MovieConfig(frame_rate_hz=-3.0), "is not a frame rate"),
+        (MovieConfig(frame_rate_hz=float("nan")), "is not a frame rate"),
+    ],
+)
 def test_wrong_options_are_refused(tmp_path, frames, config, message):
     with pytest.raises(InputError, match=message):
         open_movie(_npy(tmp_path, frames), config)
@@ -303,15 +356,19 @@ def test_wrong_options_are_refused(tmp_path, frames, config, message):
 # Frame rates
 
 
-@pytest.mark.parametrize(("options", "rate"), [
-    ({"imagej": True, "metadata": {"axes": "TYX", "finterval": 0.1}}, 10),
-    ({"imagej": True, "metadata": {"axes": "TYX", "finterval": 50, "tunit": "msec"}}, 20),
-    ({"imagej": True, "metadata": {"axes": "TYX", "fps": 7.5}}, 7.5),
-    ({"imagej": True, "metadata": {"axes": "TYX", "fps": float("nan")}}, None),
-    ({"ome": True, "metadata": {"axes": "TYX", "TimeIncrement": 0.25}}, 4),
-    ({"ome": True, "metadata": {"axes": "TYX", "TimeIncrement": 2.0, "TimeIncrementUnit": "ms"}}, 500),
-    ({"ome": True, "metadata": {"axes": "TYX", "Plane": {"DeltaT": [0.5 * t for t in range(T)]}}}, 2),
-    ({"metadata": None}, None)])
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [
+        ({"imagej": True, "metadata": {"axes": "TYX", "finterval": 0.1}}, 10),
+        ({"imagej": True, "metadata": {"axes": "TYX", "finterval": 50, "tunit": "msec"}}, 20),
+        ({"imagej": True, "metadata": {"axes": "TYX", "fps": 7.5}}, 7.5),
+        ({"imagej": True, "metadata": {"axes": "TYX", "fps": float("nan")}}, None),
+        ({"ome": True, "metadata": {"axes": "TYX", "TimeIncrement": 0.25}}, 4),
+        ({"ome": True, "metadata": {"axes": "TYX", "TimeIncrement": 2.0, "TimeIncrementUnit": "ms"}}, 500),
+        ({"ome": True, "metadata": {"axes": "TYX", "Plane": {"DeltaT": [0.5 * t for t in range(T)]}}}, 2),
+        ({"metadata": None}, None),
+    ],
+)
 def test_frame_rates_that_tiffs_state(tmp_path, frames, options, rate):
     assert open_movie(_tiff(**options)(tmp_path, frames)).frame_rate_hz == (rate and pytest.approx(rate))
 
@@ -339,9 +396,17 @@ def _scanimage(path, pages, **settings):
 
 def test_scanimage_channels_are_taken_apart(tmp_path):
     stored = np.random.default_rng(3).integers(-50, 999, (12, 2, Y, X)).astype(np.int16)
-    _scanimage(tmp_path / "m.tif", stored.reshape(-1, Y, X), **{
-        "hChannels.channelSave": "[1;3]", "hRoiManager.scanFrameRate": 30.03, "hStackManager.numSlices": 1,
-        "hStackManager.framesPerSlice": 12, "hFastZ.enable": "false"})
+    _scanimage(
+        tmp_path / "m.tif",
+        stored.reshape(-1, Y, X),
+        **{
+            "hChannels.channelSave": "[1;3]",
+            "hRoiManager.scanFrameRate": 30.03,
+            "hStackManager.numSlices": 1,
+            "hStackManager.framesPerSlice": 12,
+            "hFastZ.enable": "false",
+        },
+    )
     with pytest.raises(InputError, match=r"\(T 2 Y X\); pass one channel"):
         open_movie(tmp_path / "m.tif")
     movie = open_movie(tmp_path / "m.tif", MovieConfig(channel=1))
@@ -351,9 +416,18 @@ def test_scanimage_channels_are_taken_apart(tmp_path):
 
 def test_scanimage_volumes_are_taken_apart_and_an_unfinished_one_left_out(tmp_path):
     stored = np.random.default_rng(4).integers(0, 999, (11, 4, 1, Y, X)).astype(np.int16)  # 3 planes, 1 flyback
-    _scanimage(tmp_path / "m.tif", stored.reshape(-1, Y, X)[:-2], **{
-        "hChannels.channelSave": "1", "hRoiManager.scanFrameRate": 40, "hRoiManager.scanVolumeRate": 10,
-        "hStackManager.numSlices": 3, "hFastZ.numFramesPerVolume": 4, "hFastZ.enable": "true"})
+    _scanimage(
+        tmp_path / "m.tif",
+        stored.reshape(-1, Y, X)[:-2],
+        **{
+            "hChannels.channelSave": "1",
+            "hRoiManager.scanFrameRate": 40,
+            "hRoiManager.scanVolumeRate": 10,
+            "hStackManager.numSlices": 3,
+            "hFastZ.numFramesPerVolume": 4,
+            "hFastZ.enable": "true",
+        },
+    )
     movie = open_movie(tmp_path / "m.tif", MovieConfig(plane=2))
     assert movie.frame_rate_hz == 10
     np.testing.assert_array_equal(movie.read(0, 10), stored[:10, 2, 0])
@@ -372,7 +446,7 @@ def test_scanimage_of_one_channel_and_plane_needs_no_options(tmp_path, frames):
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.97])
 def test_a_truncated_tiff_says_so_in_one_line(tmp_path, frames, writer, share):
     path = READERS[writer](tmp_path, frames)
-    path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(InputError, match="truncated|no TIFF file") as error:
         open_movie(path).read(0, T)
     assert "\n" not in str(error.value)
@@ -385,8 +459,9 @@ def test_one_directory_with_fewer_frames_than_announced(tmp_path, frames):
 
 
 def test_a_hyperstack_whose_pages_do_not_fit_is_not_guessed(tmp_path, frames):
-    tifffile.imwrite(tmp_path / "m.tif", frames, metadata=None, description=json.dumps(
-        {"shape": [13, 2, Y, X], "axes": "TCYX"}))
+    tifffile.imwrite(
+        tmp_path / "m.tif", frames, metadata=None, description=json.dumps({"shape": [13, 2, Y, X], "axes": "TCYX"})
+    )
     with pytest.raises(InputError, match="announces T 13 C 2 but holds 24 pages"):
         open_movie(tmp_path / "m.tif")
 
@@ -395,7 +470,7 @@ def test_a_hyperstack_whose_pages_do_not_fit_is_not_guessed(tmp_path, frames):
 def test_other_damaged_files_say_so(tmp_path, frames, writer):
     READERS[writer](tmp_path, frames)
     damaged = max((p for p in tmp_path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    damaged.write_bytes(damaged.read_bytes()[:damaged.stat().st_size // 2])
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
     with pytest.raises(InputError, match="truncated|damaged") as error:
         open_movie(next(tmp_path.iterdir()), MovieConfig()).read(0, T)
     assert "\n" not in str(error.value)
@@ -406,9 +481,15 @@ def test_missing_empty_and_unknown(tmp_path, frames):
     (tmp_path / "m.avi").write_bytes(b"RIFF" * 9)
     (tmp_path / "text.tif").write_bytes(b"this is no TIFF at all")
     (tmp_path / "zero.tif").touch()
-    for source, message in [("none.tif", "does not exist"), ("none.h5:/data", "none.h5 does not exist"),
-                            ("empty", "no movie files"), ("*.btf", "no movie files"), ("m.avi", "not a movie that"),
-                            ("text.tif", "no TIFF file"), ("zero.tif", "no TIFF file")]:
+    for source, message in [
+        ("none.tif", "does not exist"),
+        ("none.h5:/data", "none.h5 does not exist"),
+        ("empty", "no movie files"),
+        ("*.btf", "no movie files"),
+        ("m.avi", "not a movie that"),
+        ("text.tif", "no TIFF file"),
+        ("zero.tif", "no TIFF file"),
+    ]:
         with pytest.raises(InputError, match=message):
             open_movie(str(tmp_path / source))
     with pytest.raises(InputError, match="no movie files"):
@@ -485,8 +566,11 @@ def test_files_are_not_trusted(tmp_path, frames):
     np.save(tmp_path / "m.npy", np.array([{"a": 1}] * 12, object), allow_pickle=True)
     with pytest.raises(InputError, match="Python objects"):
         open_movie(tmp_path / "m.npy")
-    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=2, attributes={"multiscales": [
-        {"axes": ["t", "y", "x"], "datasets": [{"path": "../secret.zarr"}]}]})
+    group = zarr.create_group(
+        tmp_path / "a.zarr",
+        zarr_format=2,
+        attributes={"multiscales": [{"axes": ["t", "y", "x"], "datasets": [{"path": "../secret.zarr"}]}]},
+    )
     zarr.create_array(tmp_path / "secret.zarr", data=frames)
     assert group.attrs
     for source in ("a.zarr", "a.zarr:../secret.zarr"):
@@ -498,8 +582,12 @@ def test_files_are_not_trusted(tmp_path, frames):
 
 
 def test_what_float32_cannot_use_is_refused_naming_the_frame(tmp_path, frames):
-    for value, message in [(np.nan, "frame 17 holds NaN"), (np.inf, "frame 17 holds inf"),
-                           (-np.inf, "frame 17 holds inf"), (1e300, "frame 17 holds inf")]:
+    for value, message in [
+        (np.nan, "frame 17 holds NaN"),
+        (np.inf, "frame 17 holds inf"),
+        (-np.inf, "frame 17 holds inf"),
+        (1e300, "frame 17 holds inf"),
+    ]:
         bad = frames.astype(np.float64)
         bad[17, 3, 2] = value
         movie = open_movie(bad)
@@ -523,8 +611,17 @@ def test_numbers_that_are_no_counts_are_refused(kind):
 # Real movies
 
 
-@pytest.mark.parametrize("name", ["neurofinder_crop/movie", "raacampbell_fly_2p/movie", "calscipy_bruker_512/movie",
-                                  "calscipy_bruker_256/movie", "thunder_mouse/movie", "naomi/movie_low"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "neurofinder_crop/movie",
+        "raacampbell_fly_2p/movie",
+        "calscipy_bruker_512/movie",
+        "calscipy_bruker_256/movie",
+        "thunder_mouse/movie",
+        "naomi/movie_low",
+    ],
+)
 def test_real_movies_are_read_as_tifffile_reads_them(name):
     path = DATA / f"{name}.tif"
     if not path.exists():

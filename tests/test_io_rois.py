@@ -92,11 +92,19 @@ def _seg(masks):
     return np.array(seg, object)
 
 
-FORMATS = {"labels": _save(_labels), "labels-tiff": _tiff(lambda m: _labels(m).astype(np.uint16)),
-           "cellpose": _save(_seg), "weights": _save(lambda m: m * 2.5),
-           "weights-tiff": _tiff(lambda m: m.astype(np.float32)),
-           "npz": _npz, "zarr": _zarr, "hdf5": _hdf5, "neurofinder": _neurofinder, "suite2p": _suite2p,
-           "stat": lambda folder, masks: _suite2p(folder, masks) / "stat.npy"}
+FORMATS = {
+    "labels": _save(_labels),
+    "labels-tiff": _tiff(lambda m: _labels(m).astype(np.uint16)),
+    "cellpose": _save(_seg),
+    "weights": _save(lambda m: m * 2.5),
+    "weights-tiff": _tiff(lambda m: m.astype(np.float32)),
+    "npz": _npz,
+    "zarr": _zarr,
+    "hdf5": _hdf5,
+    "neurofinder": _neurofinder,
+    "suite2p": _suite2p,
+    "stat": lambda folder, masks: _suite2p(folder, masks) / "stat.npy",
+}
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -124,8 +132,10 @@ def test_weights_keep_their_proportions_and_names():
     np.testing.assert_array_equal(rois.weight, np.float32([[0.75, 0.25], [1, 0]]))
 
 
-@pytest.mark.parametrize(("value", "message"), [(-1.0, "region 1 has negative or non-f"), (0.0, "region 1 is empty"),
-                                                (np.nan, "region 1 has negative or non-f")])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(-1.0, "region 1 has negative or non-f"), (0.0, "region 1 is empty"), (np.nan, "region 1 has negative or non-f")],
+)
 def test_invalid_weights_are_refused(value, message):
     masks = np.ones((2, 3, 4))
     masks[1] = value
@@ -187,9 +197,13 @@ class _Evil:
 
 def test_a_malicious_pickle_runs_nothing(tmp_path):
     trap = tmp_path / "trap"
-    for evil in (_Evil(os.system, f"touch {trap}"), _Evil(eval, f"open({str(trap)!r}, 'w')"),
-                 _Evil(np.fromfile, str(trap)), _Evil(getattr, "", "join"),
-                 _Evil(np.memmap, str(trap), "u1", "w+", 0, 9)):
+    for evil in (
+        _Evil(os.system, f"touch {trap}"),
+        _Evil(eval, f"open({str(trap)!r}, 'w')"),
+        _Evil(np.fromfile, str(trap)),
+        _Evil(getattr, "", "join"),
+        _Evil(np.memmap, str(trap), "u1", "w+", 0, 9),
+    ):
         for stat in (np.array([evil], object), np.array([{"ypix": evil, "lam": 1}], object), np.array(evil, object)):
             np.save(tmp_path / "stat.npy", stat, allow_pickle=True)
             with pytest.raises(InputError, match="trust.*asks for"):
@@ -210,8 +224,14 @@ def test_a_pickle_that_forges_arrays_is_refused(tmp_path):
         "state": b"cnumpy.core.multiarray\n_reconstruct\n(dS'x'\nI1\nsb.",
         "name": b"cbuiltins\neval\n(S'1'\ntR.",
     }
-    reasons = {"objects": "malformed array", "size": "cannot reshape", "fields": "structured types",
-               "codec": "encoding", "state": "cannot be changed", "name": "builtins.eval"}
+    reasons = {
+        "objects": "malformed array",
+        "size": "cannot reshape",
+        "fields": "structured types",
+        "codec": "encoding",
+        "state": "cannot be changed",
+        "name": "builtins.eval",
+    }
     for name, data in forged.items():
         (tmp_path / "stat.npy").write_bytes(head + data)
         with pytest.raises(InputError, match=f"trust.*{reasons[name]}"):
@@ -258,9 +278,10 @@ def test_a_triangle_is_filled_as_a_brute_force_test_of_every_centre_says(tmp_pat
     def side(p, q, x, y):
         return (q[0] - p[0]) * (y - p[1]) - (q[1] - p[1]) * (x - p[0]) > 0
 
-    y, x = np.mgrid[:SHAPE[0], :SHAPE[1]] + 0.5
-    np.testing.assert_array_equal(_pixels(tmp_path / "a.roi"),
-                                  np.argwhere(side(a, b, x, y) & side(b, c, x, y) & side(c, a, x, y)))
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]] + 0.5
+    np.testing.assert_array_equal(
+        _pixels(tmp_path / "a.roi"), np.argwhere(side(a, b, x, y) & side(b, c, x, y) & side(c, a, x, y))
+    )
 
 
 def test_rectangles_and_ovals(tmp_path):
@@ -297,8 +318,12 @@ def test_a_set_of_regions_keeps_its_names(tmp_path):
 
 def test_regions_without_area_are_named(tmp_path):
     roi = roifile.ImagejRoi.frompoints([[5, 5], [6, 7]], name="electrode")
-    for kind, word in [(roifile.ROI_TYPE.POINT, "point"), (roifile.ROI_TYPE.LINE, "line"),
-                       (roifile.ROI_TYPE.POLYLINE, "polyline"), (roifile.ROI_TYPE.ANGLE, "angle")]:
+    for kind, word in [
+        (roifile.ROI_TYPE.POINT, "point"),
+        (roifile.ROI_TYPE.LINE, "line"),
+        (roifile.ROI_TYPE.POLYLINE, "polyline"),
+        (roifile.ROI_TYPE.ANGLE, "angle"),
+    ]:
         roi.roitype = kind
         roi.tofile(tmp_path / "a.roi")
         with pytest.raises(InputError, match=f"region electrode is a {word} and has no area"):
@@ -338,10 +363,24 @@ def test_zip_bombs_and_junk_are_refused(tmp_path):
 # Other bad input
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "[{}]", "[1]", '{"a": 1}', '[{"coordinates": []}]', '[{"coordinates": 3}]',
-                                  '[{"coordinates": [[1, 2, 3], [4, 5, 6]]}]', '[{"coordinates": [[1.5, 2]]}]',
-                                  '[{"coordinates": [[1, NaN]]}]', '[{"coordinates": [[1, 30]]}]',
-                                  '[{"coordinates": [[-1, 3]]}]', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "[{}]",
+        "[1]",
+        '{"a": 1}',
+        '[{"coordinates": []}]',
+        '[{"coordinates": 3}]',
+        '[{"coordinates": [[1, 2, 3], [4, 5, 6]]}]',
+        '[{"coordinates": [[1.5, 2]]}]',
+        '[{"coordinates": [[1, NaN]]}]',
+        '[{"coordinates": [[1, 30]]}]',
+        '[{"coordinates": [[-1, 3]]}]',
+        "[" * 100_000,
+    ],
+)
 def test_wrong_neurofinder_files(tmp_path, text):
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(InputError) as error:
@@ -349,11 +388,19 @@ def test_wrong_neurofinder_files(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("array", "message"), [
-    (np.zeros(SHAPE, int), "holds no regions"), (np.full(SHAPE, 0.5), "holds no labels"),
-    (-np.ones(SHAPE), "holds no labels"),
-    (np.ones((2, 3, *SHAPE)), "4-D"), (np.ones(5), "1-D"), (np.zeros(SHAPE, complex), "complex"),
-    (np.ones((0, *SHAPE)), "holds no regions"), (np.ones((30, 20), int), "frames of 30 x 20, but the movie 20 x 30")])
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros(SHAPE, int), "holds no regions"),
+        (np.full(SHAPE, 0.5), "holds no labels"),
+        (-np.ones(SHAPE), "holds no labels"),
+        (np.ones((2, 3, *SHAPE)), "4-D"),
+        (np.ones(5), "1-D"),
+        (np.zeros(SHAPE, complex), "complex"),
+        (np.ones((0, *SHAPE)), "holds no regions"),
+        (np.ones((30, 20), int), "frames of 30 x 20, but the movie 20 x 30"),
+    ],
+)
 def test_arrays_that_are_no_regions(tmp_path, array, message):
     np.save(tmp_path / "a.npy", array)
     with pytest.raises(InputError, match=message):
@@ -365,8 +412,13 @@ def test_missing_and_unknown_files(tmp_path):
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY no")
     (tmp_path / "a.npz").write_bytes(b"PK no")
     np.savez(tmp_path / "many.npz", a=1, b=2)
-    for name, message in [("none.zip", "does not exist"), ("a.docx", "no file of regions"), ("a.npy", "trust"),
-                          ("a.npz", "npz"), ("many.npz", "holds arrays a, b")]:
+    for name, message in [
+        ("none.zip", "does not exist"),
+        ("a.docx", "no file of regions"),
+        ("a.npy", "trust"),
+        ("a.npz", "npz"),
+        ("many.npz", "holds arrays a, b"),
+    ]:
         with pytest.raises(InputError, match=message):
             load_rois(tmp_path / name, SHAPE)
 
@@ -374,11 +426,18 @@ def test_missing_and_unknown_files(tmp_path):
 # Real files
 
 
-@pytest.mark.parametrize(("name", "shape", "count"), [
-    ("neurofinder_crop/regions.json", (224, 224), 79), ("suite2p_plane0", (512, 512), 30),
-    ("rois/di_505811062_roi.zip", (512, 512), 6), ("rois/di_Ground_truth_RoiSet.zip", (512, 512), 9),
-    ("rois/fissa_20150429.zip", (512, 512), 4), ("rois/sima_imageJ_ROIs.zip", (128, 256), 2),
-    ("naomi/truth.npz", (136, 136), 52)])
+@pytest.mark.parametrize(
+    ("name", "shape", "count"),
+    [
+        ("neurofinder_crop/regions.json", (224, 224), 79),
+        ("suite2p_plane0", (512, 512), 30),
+        ("rois/di_505811062_roi.zip", (512, 512), 6),
+        ("rois/di_Ground_truth_RoiSet.zip", (512, 512), 9),
+        ("rois/fissa_20150429.zip", (512, 512), 4),
+        ("rois/sima_imageJ_ROIs.zip", (128, 256), 2),
+        ("naomi/truth.npz", (136, 136), 52),
+    ],
+)
 def test_real_files(name, shape, count):
     if not (DATA / name).exists():
         pytest.skip("no real data here")

@@ -51,10 +51,14 @@ def test_the_metadata_are_those_of_ome_zarr_05(tmp_path, movie):
     ome = image["attributes"]["ome"]
     assert ome["version"] == "0.5"
     scales = ome["multiscales"][0]
-    assert scales["axes"] == [{"name": "t", "type": "time", "unit": "second"}, {"name": "y", "type": "space"},
-                              {"name": "x", "type": "space"}]
-    assert scales["datasets"] == [{"path": "0", "coordinateTransformations": [
-        {"type": "scale", "scale": [0.25, 1.0, 1.0]}]}]
+    assert scales["axes"] == [
+        {"name": "t", "type": "time", "unit": "second"},
+        {"name": "y", "type": "space"},
+        {"name": "x", "type": "space"},
+    ]
+    assert scales["datasets"] == [
+        {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [0.25, 1.0, 1.0]}]}
+    ]
 
 
 def test_without_a_frame_rate_time_has_no_unit(tmp_path, movie):
@@ -69,8 +73,10 @@ def test_shards_are_whole_frames_of_bounded_size(tmp_path, shape):
     made = create_movie_store(tmp_path / "p.zarr", ["mean"], shape, 1.0)
     array = zarr.open(tmp_path / "p.zarr")["mean"]["0"]
     assert array.shards[0] == made.frames_per_shard
-    assert all(shard >= size and shard < size + chunk for shard, size, chunk in
-               zip(array.shards[1:], shape[1:], array.chunks[1:], strict=True))
+    assert all(
+        shard >= size and shard < size + chunk
+        for shard, size, chunk in zip(array.shards[1:], shape[1:], array.chunks[1:], strict=True)
+    )
     assert all(chunk <= most for chunk, most in zip(array.chunks, (16, 128, 128), strict=True))
     assert np.prod(array.shards) * 4 <= max(2**26, 16 * 4 * np.prod(array.shards[1:]))
 
@@ -119,9 +125,13 @@ def test_a_store_is_not_overwritten(tmp_path, movie):
 
 
 def test_a_group_comes_back_with_names_and_dimensions(tmp_path):
-    arrays = {"raw": (np.arange(6.0).reshape(2, 3), ("roi", "time")), "nu": (np.float32([1, 2]), ("roi",)),
-              "dff/mean": (np.ones((2, 3), np.float32), ("roi", "time")),
-              "lower": (np.zeros((4, 2, 3)).transpose(0, 2, 1), ("level", "time", "roi")), "count": (np.array(3), ())}
+    arrays = {
+        "raw": (np.arange(6.0).reshape(2, 3), ("roi", "time")),
+        "nu": (np.float32([1, 2]), ("roi",)),
+        "dff/mean": (np.ones((2, 3), np.float32), ("roi", "time")),
+        "lower": (np.zeros((4, 2, 3)).transpose(0, 2, 1), ("level", "time", "roi")),
+        "count": (np.array(3), ()),
+    }
     write_group(tmp_path / "t.zarr", arrays, {"levels": (0.5, 0.9), "names": ["a", "b"], "gain": np.float32(np.nan)})
     read = read_group(tmp_path / "t.zarr")
     assert set(read.arrays) == set(arrays)
@@ -205,12 +215,33 @@ class _Settings:
 
 
 def test_json_takes_numpy_settings_and_no_nan(tmp_path):
-    data = {"a": np.float32(0.5), "b": np.arange(3), "c": float("nan"), "d": (1, np.inf), "e": _Settings(),
-            "f": Path("x"), "g": None, "h": True, "i": np.bool_(False), "µ": "ΔF/F", 3: [np.array([np.nan, 1.0])]}
+    data = {
+        "a": np.float32(0.5),
+        "b": np.arange(3),
+        "c": float("nan"),
+        "d": (1, np.inf),
+        "e": _Settings(),
+        "f": Path("x"),
+        "g": None,
+        "h": True,
+        "i": np.bool_(False),
+        "µ": "ΔF/F",
+        3: [np.array([np.nan, 1.0])],
+    }
     write_json(tmp_path / "a.json", data)
     assert read_json(tmp_path / "a.json") == {
-        "a": 0.5, "b": [0, 1, 2], "c": None, "d": [1, None], "e": {"steps": 3, "rate": 0.1}, "f": "x", "g": None,
-        "h": True, "i": False, "µ": "ΔF/F", "3": [[None, 1.0]]}
+        "a": 0.5,
+        "b": [0, 1, 2],
+        "c": None,
+        "d": [1, None],
+        "e": {"steps": 3, "rate": 0.1},
+        "f": "x",
+        "g": None,
+        "h": True,
+        "i": False,
+        "µ": "ΔF/F",
+        "3": [[None, 1.0]],
+    }
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 

@@ -179,7 +179,7 @@ def test_report_and_settings(finished):
     numbers = json.loads((finished / "report.json").read_text(encoding="utf-8"))
     assert numbers["movie"]["frames"] == T and numbers["traces"]["rois"] == N
     page = (finished / "report.html").read_text(encoding="utf-8")
-    assert page.lower().startswith("<!doctype html") and "src=\"http" not in page
+    assert page.lower().startswith("<!doctype html") and 'src="http' not in page
     about = json.loads((finished / "config.json").read_text(encoding="utf-8"))
     assert about["seed"] == 3 and about["versions"]["udenoise"] and about["config"]["train"]["steps"] == 20
     noise = json.loads((finished / "noise.json").read_text(encoding="utf-8"))

@@ -41,7 +41,7 @@ def make_run(run: Path, frames: int = T, names: tuple[str, ...] = NAMES, side: t
 
 
 def _cells(rng, frames, count, side):
-    yy, xx = np.mgrid[:side[0], :side[1]]
+    yy, xx = np.mgrid[: side[0], : side[1]]
     centres = np.stack([rng.uniform(6, side[0] - 6, count), rng.uniform(6, side[1] - 6, count)], 1)
     masks = np.stack([(yy - y) ** 2 + (xx - x) ** 2 < 20 for y, x in centres]).astype(np.float32)
     spikes = rng.random((count, frames)) < 0.06
@@ -52,32 +52,72 @@ def _cells(rng, frames, count, side):
 def _write_json(run, frames, side, clean, count):
     mean = np.linspace(90, 300, 20)
     rng = np.random.default_rng(1)
-    noise = {"gain": 4.0, "intercept": -20.0, "kernel": [[0, .02, 0], [.2, 1, .2], [0, .02, 0]],
-             "difference_lag1": -.497, "photons": 24.0,
-             "bin_mean": mean.tolist(), "bin_variance": (4 * mean - 20 + rng.normal(0, 9, 20)).tolist(),
-             "bad_rows": [[3, 4]], "bad_frames": [17], "breaks": [30], "saturated_at": None, "saturated_fraction": 0.0,
-             "clipped_at": 0.0, "clipped_fraction": 0.01, "ramp": 0.0,
-             "frame_mean": clean.mean((1, 2)).tolist(),
-             "warnings": ["Noise is correlated along x: <b>0.20</b>.", "One bad frame."]}
+    noise = {
+        "gain": 4.0,
+        "intercept": -20.0,
+        "kernel": [[0, 0.02, 0], [0.2, 1, 0.2], [0, 0.02, 0]],
+        "difference_lag1": -0.497,
+        "photons": 24.0,
+        "bin_mean": mean.tolist(),
+        "bin_variance": (4 * mean - 20 + rng.normal(0, 9, 20)).tolist(),
+        "bad_rows": [[3, 4]],
+        "bad_frames": [17],
+        "breaks": [30],
+        "saturated_at": None,
+        "saturated_fraction": 0.0,
+        "clipped_at": 0.0,
+        "clipped_fraction": 0.01,
+        "ramp": 0.0,
+        "frame_mean": clean.mean((1, 2)).tolist(),
+        "warnings": ["Noise is correlated along x: <b>0.20</b>.", "One bad frame."],
+    }
     predicted = rng.uniform(2, 30, count)
     steps = list(range(0, 2500, 50))
-    loss = [3 * float(np.exp(-s / 300)) + 1 + rng.normal(0, .03) for s in steps]
+    loss = [3 * float(np.exp(-s / 300)) + 1 + rng.normal(0, 0.03) for s in steps]
     files = {
-        "config.json": {"config": {"movie": {"frame_rate_hz": RATE}, "train": {"steps": 2500, "learning_rate": 2e-3},
-                                   "network": {"widths": [32, 48, 64], "context": None}, "seed": 7},
-                        "movie": {"source": f"/data/{EVIL}/movie <1>.tif", "shape": [frames, *side], "dtype": "uint16",
-                                  "frame_rate_hz": RATE}, "rois": "/data/rois.zip", "seed": 7,
-                        "versions": {"udenoise": "0.1.0", "jax": "0.9"}, "device": "cpu"},
+        "config.json": {
+            "config": {
+                "movie": {"frame_rate_hz": RATE},
+                "train": {"steps": 2500, "learning_rate": 2e-3},
+                "network": {"widths": [32, 48, 64], "context": None},
+                "seed": 7,
+            },
+            "movie": {
+                "source": f"/data/{EVIL}/movie <1>.tif",
+                "shape": [frames, *side],
+                "dtype": "uint16",
+                "frame_rate_hz": RATE,
+            },
+            "rois": "/data/rois.zip",
+            "seed": 7,
+            "versions": {"udenoise": "0.1.0", "jax": "0.9"},
+            "device": "cpu",
+        },
         "noise.json": noise,
-        "denoiser/training.json": {"steps": steps, "loss": loss, "validation_steps": steps[::5],
-                                   "validation_loss": loss[::5], "best_step": steps[-5], "seconds": 181.5},
-        "calibration.json": {"scales": [1, 2, 4, 8, 16], "predicted": [9., 7., 5., 3., 1.],
-                             "stated": [8., 6., 4., 2., .5], "measured": [10., 7., 5., 3., -.1],
-                             "noise": [400., 100., 25., 6., 1.5], "factor_shared": 1.1, "factor_pixel": .9,
-                             "roi": {"predicted": predicted.tolist(),
-                                     "measured": (predicted + rng.normal(0, 3, count)).tolist(),
-                                     "measured_se": [3.0] * count, "factor": [1.05] * count}},
-        "timing.json": {"noise": .4, "train": 181.5},
+        "denoiser/training.json": {
+            "steps": steps,
+            "loss": loss,
+            "validation_steps": steps[::5],
+            "validation_loss": loss[::5],
+            "best_step": steps[-5],
+            "seconds": 181.5,
+        },
+        "calibration.json": {
+            "scales": [1, 2, 4, 8, 16],
+            "predicted": [9.0, 7.0, 5.0, 3.0, 1.0],
+            "stated": [8.0, 6.0, 4.0, 2.0, 0.5],
+            "measured": [10.0, 7.0, 5.0, 3.0, -0.1],
+            "noise": [400.0, 100.0, 25.0, 6.0, 1.5],
+            "factor_shared": 1.1,
+            "factor_pixel": 0.9,
+            "roi": {
+                "predicted": predicted.tolist(),
+                "measured": (predicted + rng.normal(0, 3, count)).tolist(),
+                "measured_se": [3.0] * count,
+                "factor": [1.05] * count,
+            },
+        },
+        "timing.json": {"noise": 0.4, "train": 181.5},
     }
     for name, content in files.items():
         (run / name).parent.mkdir(exist_ok=True)
@@ -86,8 +126,13 @@ def _write_json(run, frames, side, clean, count):
 
 def _write_arrays(run, clean, raw):
     anatomy = zarr.open_group(run / "anatomy.zarr", mode="w")
-    images = {"mean": raw.mean(0), "std": raw.std(0), "excess": clean.var(0) - .1,
-              "correlation": clean.std(0) / clean.max(), "maximum": raw.max(0)}
+    images = {
+        "mean": raw.mean(0),
+        "std": raw.std(0),
+        "excess": clean.var(0) - 0.1,
+        "correlation": clean.std(0) / clean.max(),
+        "maximum": raw.max(0),
+    }
     for name, image in images.items():
         anatomy.create_array(name, data=image.astype(np.float32))
     posterior = zarr.open_group(run / "posterior.zarr", mode="w")
@@ -98,7 +143,7 @@ def _write_arrays(run, clean, raw):
 def _write_traces(run, clean, raw, masks, rng, names):
     weights = masks / masks.sum((1, 2), keepdims=True)
     true, noisy = (np.einsum("nyx,tyx->nt", weights, movie) for movie in (clean, raw))
-    sd = (2 + .02 * (true - true.min())).astype(np.float32)
+    sd = (2 + 0.02 * (true - true.min())).astype(np.float32)
     mean = (true + rng.normal(size=sd.shape) * sd).astype(np.float32)
     group = zarr.open_group(run / "traces.zarr", mode="w", attributes={"levels": list(LEVELS)})
     _write_bands(group, noisy.astype(np.float32), mean, sd)
@@ -165,7 +210,7 @@ def test_only_our_two_scripts_may_run(finished):
 def test_names_from_outside_are_harmless(finished):
     run, _, _ = finished
     page = (run / "report.html").read_text("utf-8")
-    assert EVIL not in page and "<script>alert" not in page and "<img" not in page[:page.index("plotly.js")]
+    assert EVIL not in page and "<script>alert" not in page and "<img" not in page[: page.index("plotly.js")]
     assert "<b>0.20</b>" not in page
     assert _data(run)["names"] == list(NAMES)
 
@@ -281,9 +326,21 @@ def test_without_rois(tmp_path):
     assert _data(tmp_path)["traces"] is None
 
 
-@pytest.mark.parametrize("name", [
-    "config.json", "noise.json", "anatomy.zarr", "denoiser/training.json", "posterior.zarr", "posterior.zarr/sd",
-    "traces.zarr", "rois.npz", "calibration.json", "timing.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "noise.json",
+        "anatomy.zarr",
+        "denoiser/training.json",
+        "posterior.zarr",
+        "posterior.zarr/sd",
+        "traces.zarr",
+        "rois.npz",
+        "calibration.json",
+        "timing.json",
+    ],
+)
 @pytest.mark.parametrize("how", ["absent", "damaged"])
 def test_what_is_missing_is_named(tmp_path, name, how):
     movie = make_run(tmp_path, frames=12)
@@ -321,8 +378,18 @@ def test_without_frame_rate_and_dff(tmp_path):
     assert _data(tmp_path)["traces"]["kinds"] == ["counts"]
 
 
-@pytest.mark.parametrize(("value", "text"), [(None, "–"), (0.0, "0"), (1234.5, "1,234"), (0.01234, "0.0123"),
-                                             (-2.5, "−2.5"), (2.5e7, "2.50e+07"), (153.2, "153")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0.0, "0"),
+        (1234.5, "1,234"),
+        (0.01234, "0.0123"),
+        (-2.5, "−2.5"),
+        (2.5e7, "2.50e+07"),
+        (153.2, "153"),
+    ],
+)
 def test_numbers_in_words(value, text):
     assert number(value) == text
 

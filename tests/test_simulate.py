@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from udenoise.config import SimulationConfig
 from udenoise.errors import InputError
 from udenoise.simulate import save_simulation, simulate
-from udenoise.config import SimulationConfig
 
 SMALL = SimulationConfig(frames=120, height=48, width=64, cells=3, seed=5)
 STILL = replace(SMALL, frames=600, event_rate_hz=0.0, neuropil_activity=0.0)

@@ -3,13 +3,7 @@
 Each stage leaves its result in the run folder, complete or not at all; an interrupted run goes on where it stood.
 """
 
-import os
-import shutil
-import time
-import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +13,9 @@ import numpy as np
 from udenoise import inference, posterior, sampling, training
 from udenoise import traces as tracing
 from udenoise.anatomy import Anatomy, estimate_anatomy, load_anatomy, save_anatomy
-from udenoise.config import Config, MovieConfig, TraceConfig, from_json, to_json
+from udenoise.config import Config, MovieConfig, TraceConfig, from_json
 from udenoise.denoiser import Denoiser, load_denoiser, save_denoiser
-from udenoise.errors import InputError
-from udenoise.io import Movie, Rois, load_rois, open_movie
+from udenoise.io import Rois, open_movie
 from udenoise.io.store import MovieStore, create_movie_store, open_movie_store, read_json, write_json
 from udenoise.noise import NoiseModel, estimate_noise, load_noise, save_noise
 from udenoise.posterior import Recalibration, Region
@@ -31,35 +24,23 @@ from udenoise.recording import Recording
 from udenoise.regions import lay_out, neuropil_rings
 from udenoise.report import write_report
 from udenoise.results import save_rois_npz, save_traces, write_csv
+from udenoise.runfolder import (
+    Run,
+    check,
+    claim,
+    copy_result,
+    forget,
+    open_run,
+    read_run,
+    resolve_rois,
+    run_settings,
+    source_name,
+    stored_source,
+)
 
 CALIBRATION_CHUNKS = 40
 RESPONSE_FRAMES = 384
 LONGEST_LAG = 40
-WRITTEN = (
-    "report.json", "report.html", "traces.csv", "traces.zarr", "rois.npz", "posterior.zarr", "moments", "memory.json",
-    "calibration.json", "denoiser", "training", "anatomy.zarr", "noise.json", "timing.json", "config.json",
-)  # fmt: skip
-"""All that a run leaves in its folder, last first; --overwrite deletes this in this order, and nothing else."""
-
-
-@dataclass
-class Run:
-    """A run folder with what has been opened or computed so far."""
-
-    folder: Path
-    config: Config
-    movie: Movie
-    rois: Rois | None
-    quiet: bool
-    timing: dict[str, float]
-
-    def timed(self, stage: str, work: Callable[[], Any]) -> Any:
-        """Do the work of a stage and note how long it took, over all sittings."""
-        began = time.monotonic()
-        result = work()
-        self.timing[stage] = self.timing.get(stage, 0.0) + time.monotonic() - began
-        write_json(self.folder / "timing.json", self.timing)
-        return result
 
 
 def run(
@@ -130,19 +111,19 @@ def traces(
     Writes into `output`, or into the run itself, whose traces and report are replaced.
     """
     source = Path(folder)
-    about = _read_run(source)
+    about = read_run(source)
     kept = from_json(Config, about["config"])
     config = kept if trace is None else replace(kept, trace=trace)
-    movie = open_movie(_source(about), kept.movie)
+    movie = open_movie(stored_source(about), kept.movie)
     target = source if output is None else Path(output)
     if target != source:
-        _claim(target, overwrite)
+        claim(target, overwrite)
         for name in ("noise.json", "anatomy.zarr", "denoiser"):
-            _copy(source / name, target / name)
-    job = Run(target, config, movie, _load(rois, movie), quiet, {})
-    _check(job)
-    _forget(target, "moments", "report.json", "report.html", "calibration.json", "memory.json")
-    write_json(target / "config.json", _settings(job, about["movie"]["source"], _name(rois), about["how"]))
+            copy_result(source / name, target / name)
+    job = Run(target, config, movie, resolve_rois(rois, movie), quiet, {})
+    check(job)
+    forget(target, "moments", "report.json", "report.html", "calibration.json", "memory.json")
+    write_json(target / "config.json", run_settings(job, about["movie"]["source"], source_name(rois), about["how"]))
     recording = Recording(movie, load_noise(target / "noise.json"), load_anatomy(target / "anatomy.zarr"))
     infer(job, recording, load_denoiser(target / "denoiser"), write_movie=False)
     finish(job, recording)
@@ -151,8 +132,8 @@ def traces(
 
 def report(folder: str | Path) -> Path:
     """Write the report of a run again."""
-    about = _read_run(Path(folder))
-    write_report(Path(folder), open_movie(_source(about), from_json(Config, about["config"]).movie))
+    about = read_run(Path(folder))
+    write_report(Path(folder), open_movie(stored_source(about), from_json(Config, about["config"]).movie))
     return Path(folder)
 
 
@@ -163,141 +144,6 @@ def noise(
     opened = open_movie(movie, config)
     with progress_bar("noise", len(opened), quiet) as bar:
         return estimate_noise(opened, bar)
-
-
-def open_run(
-    movie: Any, folder: Path, rois: Any, config: Config, overwrite: bool, how: dict[str, Any], quiet: bool
-) -> Run:
-    """Check everything that can be checked before work begins, and claim the folder."""
-    opened = open_movie(movie, config.movie)
-    job = Run(folder, config, opened, None if rois is None else _load(rois, opened), quiet, {})
-    _check(job)
-    how = {name: None if value is None else str(value) for name, value in how.items()}
-    settings = _settings(job, _name(movie), None if rois is None else _name(rois), how)
-    if overwrite or not (folder / "denoiser").exists():
-        for path in filter(None, how.values()):
-            load_denoiser(Path(path))
-            if overwrite and Path(path).resolve().is_relative_to(folder.resolve()):
-                raise InputError(f"--overwrite would delete {path}; give another folder: -o OTHER")
-    if not overwrite and _is_run(folder):
-        if (folder / "noise.json").is_file():  # before that there is nothing that other settings would contradict
-            _same_or_raise(read_json(folder / "config.json"), settings, folder)
-        if (folder / "timing.json").is_file():
-            job.timing.update(read_json(folder / "timing.json"))
-    else:
-        _claim(folder, overwrite)
-    write_json(folder / "config.json", settings)
-    return job
-
-
-def _check(job: Run) -> None:
-    if job.rois is not None:
-        tracing.check_baseline(job.config.trace, job.movie.frame_rate_hz)
-    if min(job.movie.shape[1:]) < training.SCALES[-1]:
-        raise InputError(f"frames are {job.movie.shape[1]} x {job.movie.shape[2]} pixels; at least 16 x 16 are needed: "
-                         "give a larger field of view")  # fmt: skip
-    if not all(0 < level < 1 for level in job.config.trace.levels):
-        raise InputError(f"levels are {job.config.trace.levels}; give fractions between 0 and 1: --levels 0.5 0.95")
-    if job.config.trace.draws < 50:
-        raise InputError(f"draws is {job.config.trace.draws}; corridors need at least 50: --draws 400")
-    if job.config.denoise.chunk < 1 or job.config.train.steps < 1 or job.config.train.crop < 16:
-        raise InputError("chunk and steps must be at least 1 and crop at least 16; leave them out to use the defaults")
-    if job.config.network.lattice_spacing != 16:
-        raise InputError(f"lattice-spacing is {job.config.network.lattice_spacing}; only 16 is supported")
-
-
-def _claim(folder: Path, overwrite: bool) -> None:
-    """Make a run folder without results; never delete what is not a run, nor what a run did not write."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not _is_run(folder):
-            raise InputError(f"{folder} exists and is not a udenoise run; give another folder: -o OTHER")
-        if not overwrite:
-            raise InputError(f"{folder} holds a run already; pass --overwrite to start anew, or another -o")
-        _forget(folder, *WRITTEN, *(f"{name}.part" for name in WRITTEN))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be made ({error.strerror}); give a folder that can be written: -o OTHER"
-        ) from error
-
-
-def _is_run(folder: Path) -> bool:
-    path = folder / "config.json"
-    about = read_json(path) if path.is_file() else None
-    versions = about.get("versions") if isinstance(about, dict) else None
-    return isinstance(versions, dict) and "udenoise" in versions
-
-
-def _same_or_raise(before: dict, now: dict, folder: Path) -> None:
-    needs_rois = any((folder / name).exists() for name in ("moments", "posterior.zarr"))  # `train` asks for none
-    for part in ("movie", "config", "how", *(["rois"] if needs_rois else [])):
-        was, wanted = before.get(part), _as_json(now[part])
-        if was != wanted:
-            raise InputError(f"{folder} was made with another {_first_difference(part, was, wanted)}; "
-                             "pass --overwrite to start anew, or another -o")  # fmt: skip
-
-
-def _first_difference(name: str, before: Any, now: Any) -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in now:
-            if before.get(key) != now[key]:
-                return _first_difference(key, before.get(key), now[key])
-    return f"{name} ({before}, now {now})"
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _as_json(item) for key, item in value.items()}
-    return [_as_json(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _settings(job: Run, source: str, rois: str | None, how: dict[str, Any]) -> dict[str, Any]:
-    m = job.movie
-    about = {"source": source, "shape": list(m.shape), "dtype": str(m.dtype), "frame_rate_hz": m.frame_rate_hz}
-    names = ("udenoise", "jax", "flax", "optax", "numpy", "zarr", "tifffile")
-    return {
-        "config": _as_json(to_json(job.config)), "movie": about, "rois": rois, "how": how, "seed": job.config.seed,
-        "versions": {name: version(name) for name in names}, "device": jax.devices()[0].device_kind,
-    }  # fmt: skip
-
-
-def _name(source: Any) -> str:
-    """What a run is known to have been made from: absolute paths, or a checksum of what came in memory."""
-    if isinstance(source, np.ndarray):
-        return f"array in memory, checksum {zlib.crc32(np.ascontiguousarray(source)):08x}"
-    if isinstance(source, Rois):
-        return f"ROIs in memory, checksum {zlib.crc32(source.index.tobytes() + source.weight.tobytes()):08x}"
-    return ";".join(os.path.abspath(part) for part in (source if isinstance(source, list) else [source]))  # noqa: PTH100
-
-
-def _load(rois: Any, movie: Movie) -> Rois:
-    return rois if isinstance(rois, Rois) else load_rois(rois, movie.shape[1:])
-
-
-def _read_run(folder: Path) -> dict[str, Any]:
-    if not (folder / "config.json").is_file():
-        raise InputError(
-            f"{folder} is not a udenoise run (no config.json); give the folder that `udenoise run -o` made"
-        )
-    return read_json(folder / "config.json")
-
-
-def _source(about: dict[str, Any]) -> Any:
-    source = about["movie"]["source"]
-    return source.split(";") if ";" in source else source
-
-
-def _copy(source: Path, target: Path) -> None:
-    if not source.exists():
-        raise InputError(f"{source} is missing; finish the run first: udenoise run")
-    (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
-
-
-def _forget(folder: Path, *names: str) -> None:
-    for name in names:
-        path = folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def examine(job: Run) -> Recording:
@@ -328,7 +174,7 @@ def _obtain_denoiser(job: Run, recording: Recording, init_from: Any, given: Any)
     net, record = job.timed("train", lambda: training.train(
         recording, job.config.network, job.config.train, job.config.seed, checkpoints, start, job.quiet))  # fmt: skip
     save_denoiser(net, path, record._asdict())
-    _forget(job.folder, "training")
+    forget(job.folder, "training")
     return net
 
 
@@ -440,7 +286,7 @@ def _movie_store(part: Path, names: list[str], job: Run, moments: Path) -> Movie
     """The store of an interrupted run, or a new one (then no block counts as done)."""
     if part.is_dir() and moments.is_dir():
         return open_movie_store(part)
-    _forget(job.folder, part.name, moments.name)
+    forget(job.folder, part.name, moments.name)
     return create_movie_store(part, names, job.movie.shape, job.movie.frame_rate_hz)
 
 
@@ -482,4 +328,4 @@ def _extract(job: Run, moments: Region, calibration: tracing.RoiCalibration, mem
 def finish(job: Run, recording: Recording) -> None:
     """The report, last of all: its presence says that the run is complete."""
     job.timed("report", lambda: write_report(job.folder, recording.movie))
-    _forget(job.folder, "moments")
+    forget(job.folder, "moments")

@@ -91,6 +91,7 @@ def pixel_error(sources: Sources, moments: Moments) -> Json | None:
 
 
 def training_summary(training: Json | None) -> Json | None:
+    """How training went, in a few numbers."""
     if training is None:
         return None
     steps, validation = training.get("steps") or [], training.get("validation_loss") or []
