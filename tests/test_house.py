@@ -16,7 +16,7 @@ from udenoise import config
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(udenoise.__file__).parent
 FLOORS = (
-    ("errors", "config", "arrays", "gaussian", "metrics", "progress", "sampling"),
+    ("errors", "config", "arrays", "gaussian", "metrics", "progress", "sampling", "smoothing"),
     ("io", "network", "simulate"),
     ("noise", "likelihood", "regions", "report"),
     ("anatomy", "photon_transfer"),

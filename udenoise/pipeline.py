@@ -20,7 +20,7 @@ from udenoise.io.store import MovieStore, create_movie_store, open_movie_store, 
 from udenoise.noise import NoiseModel, estimate_noise, load_noise, save_noise
 from udenoise.posterior import Recalibration, Region
 from udenoise.progress import progress_bar
-from udenoise.recording import Recording
+from udenoise.recording import Recording, segments
 from udenoise.regions import lay_out, neuropil_rings
 from udenoise.report import write_report
 from udenoise.results import save_rois_npz, save_traces, write_csv
@@ -188,8 +188,8 @@ def infer(job: Run, recording: Recording, net: Denoiser, write_movie: bool) -> N
     if regions is not None:
         moments = load_moments(job.folder)
         calibration = tracing.calibrate_rois(moments)
-        memory = job.timed("memory", lambda: _memory(job, recording, machine, by, moments, calibration))
-        job.timed("traces", lambda: _extract(job, moments, calibration, memory))
+        response = job.timed("memory", lambda: _respond(job, recording, machine, by, moments, calibration))
+        job.timed("traces", lambda: _extract(job, recording, moments, calibration, response))
 
 
 def _parts(job: Run) -> tuple[Rois, ...]:
@@ -226,27 +226,23 @@ def _calibration_starts(T: int, config: Config) -> np.ndarray:
     return starts[np.linspace(0, len(starts) - 1, min(len(starts), CALIBRATION_CHUNKS)).astype(int)]
 
 
-def _memory(
+def _respond(
     job: Run,
     recording: Recording,
     machine: inference.Inference,
     by: Recalibration,
     moments: Region,
     calibration: tracing.RoiCalibration,
-) -> sampling.Memory:
-    """How long errors last, from the response of up to 384 frames to fresh noise."""
-    path = job.folder / "memory.json"
-    if path.is_file():
-        return sampling.Memory(**read_json(path)["memory"])
+) -> tracing.Response:
+    """How the fused traces of up to 384 frames answer fresh noise."""
     T, noise = len(recording.movie), recording.noise
     sigma = np.sqrt(noise.pixel_variance(recording.anatomy.mean)).astype(np.float32)
     start = max((T - RESPONSE_FRAMES) // 2, 0)
     stop, noisier = min(start + RESPONSE_FRAMES, T), []
 
     def add_noise(first: int, frames: np.ndarray) -> np.ndarray:
-        return sampling.split_noise(
-            frames, np.broadcast_to(sigma, frames.shape), noise.kernel, first + T, job.config.seed
-        )[0]
+        wide = np.broadcast_to(sigma, frames.shape)
+        return sampling.split_noise(frames, wide, noise.kernel, first + T, job.config.seed)[0]
 
     with progress_bar("memory", stop - start, job.quiet) as bar:
         for first, result in inference.stream(machine, start, stop, by, add_noise):
@@ -254,10 +250,15 @@ def _memory(
             bar(first + len(result.mean) - start)
     plain = jax.tree.map(lambda part: part[start:stop], moments)
     noisy = jax.tree.map(lambda *parts: np.concatenate(parts), *noisier)
-    response = tracing.fuse_regions(noisy, calibration).mean[:, 0] - tracing.fuse_regions(plain, calibration).mean[:, 0]
-    value, doubt = sampling.autocorrelation(response.T, min(LONGEST_LAG, (stop - start) // 3))
+    before, after = (tracing.fuse_regions(part, calibration).mean for part in (plain, noisy))
+    return tracing.Response(start, np.nan_to_num(noisy.raw - plain.raw), after - before)
+
+
+def _memory(job: Run, response: tracing.Response) -> sampling.Memory:
+    """How long the errors last."""
+    value, doubt = sampling.autocorrelation(response.left[:, 0].T, min(LONGEST_LAG, len(response.left) // 3))
     memory = sampling.fit_memory(value, doubt)
-    write_json(path, {"memory": memory._asdict(), "measured": value, "measured_se": doubt})
+    write_json(job.folder / "memory.json", {"memory": memory._asdict(), "measured": value, "measured_se": doubt})
     return memory
 
 
@@ -312,14 +313,20 @@ def load_moments(folder: Path) -> Region:
     return Region(*(np.concatenate([block[name] for block in blocks]) for name in Region._fields))
 
 
-def _extract(job: Run, moments: Region, calibration: tracing.RoiCalibration, memory: sampling.Memory) -> None:
-    fused = tracing.fuse_regions(moments, calibration)
+def _extract(
+    job: Run, recording: Recording, moments: Region, blind: tracing.RoiCalibration, response: tracing.Response
+) -> None:
+    fused, final, response = tracing.refine(
+        moments, tracing.fuse_regions(moments, blind), response, segments(recording)
+    )  # fmt: skip
+    memory = _memory(job, response)
     with progress_bar("traces", len(job.rois.names), job.quiet) as bar:
         result = tracing.make_traces(
-            moments.raw, fused, memory, job.config.trace, job.movie.frame_rate_hz, job.config.seed, bar)  # fmt: skip
+            moments.raw, fused, memory, job.config.trace, job.movie.frame_rate_hz, job.config.seed, bar
+        )
     about = read_json(job.folder / "calibration.json")
-    roi = {name: np.asarray(value)[0].tolist() for name, value in calibration._asdict().items()}
-    write_json(job.folder / "calibration.json", about | {"roi": roi, "memory": memory._asdict()})
+    roi, after = ({name: value[0] for name, value in part._asdict().items()} for part in (blind, final))
+    write_json(job.folder / "calibration.json", about | {"roi": roi, "fused": after, "memory": memory._asdict()})
     save_rois_npz(job.folder / "rois.npz", job.rois)
     save_traces(job.folder / "traces.zarr", result, job.rois.names, job.movie.frame_rate_hz)
     write_csv(job.folder / "traces.csv", result, job.rois.names, job.movie.frame_rate_hz)
