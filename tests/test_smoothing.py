@@ -43,8 +43,9 @@ def test_the_weights_lower_the_true_error_and_the_stated_error_is_true(random, o
     fresh = 0.7 * random.normal(size=(T, N))
     estimate = slow_estimate(noisy)
     left = slow_estimate(noisy + fresh) - estimate
-    smoother = fit_smoother(noisy - estimate, one_trial, fresh, left, one_trial)
-    better = estimate + smooth(smoother, noisy - estimate, one_trial)
+    about = estimate - estimate.mean(0)
+    smoother = fit_smoother(noisy - estimate, about, one_trial, fresh, left, one_trial)
+    better = estimate + smooth(smoother, noisy - estimate, about, one_trial)
     before, after = np.mean((estimate - truth) ** 2), np.mean((better - truth) ** 2)
     assert after < 0.5 * before
     gain = np.full((T, N), (fresh * left).sum() / (fresh**2).sum())
@@ -54,11 +55,11 @@ def test_the_weights_lower_the_true_error_and_the_stated_error_is_true(random, o
 
 def test_nothing_is_added_where_nothing_is_to_be_gained(random, one_trial):
     noise, fresh = random.normal(size=(T, N)), random.normal(size=(T, N))
-    smoother = fit_smoother(noise, one_trial, fresh, np.zeros((T, N)), one_trial)
+    smoother = fit_smoother(noise, np.zeros((T, N)), one_trial, fresh, np.zeros((T, N)), one_trial)
     np.testing.assert_array_equal(smoother.weights, 0)
 
 
 def test_influence_of_no_weights_is_the_gain():
     gain = np.linspace(0, 1, 6).reshape(3, 2)
-    none = Smoother(np.zeros(len(EDGES) - 1), np.ones(len(EDGES) - 1))
+    none = Smoother(np.zeros(2 * len(EDGES) - 2), np.ones(2 * len(EDGES) - 2))
     np.testing.assert_allclose(influence(none, gain), gain)

@@ -1,10 +1,11 @@
-"""Slow errors: what the residuals of neighbouring frames still say about this one.
+"""What the neighbouring frames of a trace still say about this one: a filter in time found without ground truth.
 
-An estimate f of a region's trace leaves residuals `r = y − f` that hold its own slow errors beside the noise. They are added
-back through windows that grow with distance, `f_t + Σ_b c_b (W_b r)_t`, with the weights of least expected error. The error
-`e = r − n` is never seen, but `E[e_t (W_b r)_t] = E[r_t (W_b r)_t] − E[n_t (W_b r)_t]`, and what noise leaves in the
-residuals is known from the estimate's response to fresh noise (Stein 1981; by Monte Carlo as in Ramani et al. 2008):
-`E[n_t (W_b r)_t]/E[n²] = a_b`. So the weights, and the error that remains, are found without ground truth.
+An estimate f of a region's trace is itself jittery, and leaves residuals `r = y − f` that hold its slow errors beside the
+noise. Both are averaged over windows that grow with distance and added back, `f_t + Σ_b c_b (W_b r)_t + Σ_b d_b (W_b f)_t`,
+with the weights of least expected error; every filter of the raw trace is among what can be had. The error `e = r − n` is
+never seen, but `E[e_t (W_b x)_t] = E[r_t (W_b x)_t] − E[n_t (W_b x)_t]`, and how noise passes into x = r, f is known from the
+estimate's response to fresh noise (Stein 1981; by Monte Carlo as in Ramani et al. 2008): `E[n_t (W_b x)_t]/E[n²]`. So the
+weights, and the error that remains, are found without ground truth.
 """
 
 from typing import NamedTuple
@@ -19,10 +20,10 @@ SIGNIFICANT = 4.0
 
 
 class Smoother(NamedTuple):
-    """Weights `c` and noise shares `a` of the windows; all weights zero where nothing is to be gained."""
+    """Weights (c, then d) and noise shares of the windows; all weights zero where nothing is to be gained."""
 
-    weights: Float[np.ndarray, "B"]
-    heard: Float[np.ndarray, "B"]
+    weights: Float[np.ndarray, "windows"]
+    heard: Float[np.ndarray, "windows"]
 
 
 def windowed(residual: Float[np.ndarray, "T N"], segment: Int[np.ndarray, "T"]) -> Float[np.ndarray, "B T N"]:
@@ -53,32 +54,42 @@ def _within(running: np.ndarray, first: int, stop: int) -> np.ndarray:
 
 def fit_smoother(
     residual: Float[np.ndarray, "T N"],
+    estimate: Float[np.ndarray, "T N"],
     segment: Int[np.ndarray, "T"],
     fresh: Float[np.ndarray, "t N"],
     response: Float[np.ndarray, "t N"],
     fresh_segment: Int[np.ndarray, "t"],
 ) -> Smoother:
-    """Weights of least error, pooled over regions; residual, fresh noise and response in units of each region's noise."""
-    V = windowed(residual, segment)
+    """Weights of least error, pooled over regions; everything in units of each region's noise, `estimate` about its mean."""
+    V = _both(residual, estimate, segment)
     known = ~np.isnan(residual)
     z = np.where(known, residual, 0.0)
     count = known.sum()
-    heard = (windowed(fresh - response, fresh_segment) * fresh).sum((1, 2)) / (fresh**2).sum()
+    heard = (_both(fresh - response, response, fresh_segment) * fresh).sum((1, 2)) / (fresh**2).sum()
     R = np.einsum("btn,ctn,tn->bc", V, V, known) / count
     right = np.einsum("btn,tn->b", V, z) / count - heard
-    weights = np.linalg.solve(R + 1e-6 * np.eye(len(R)), right)
+    weights = np.linalg.solve(R + 1e-6 * np.trace(R) / len(R) * np.eye(len(R)), right)
     worthwhile = right @ weights > SIGNIFICANT * len(R) / count
     return Smoother(weights * worthwhile, heard)
 
 
+def _both(residual: np.ndarray, estimate: np.ndarray, segment: np.ndarray) -> Float[np.ndarray, "windows T N"]:
+    return np.concatenate([windowed(residual, segment), windowed(estimate, segment)])
+
+
 def smooth(
-    smoother: Smoother, residual: Float[np.ndarray, "T N"], segment: Int[np.ndarray, "T"]
+    smoother: Smoother,
+    residual: Float[np.ndarray, "T N"],
+    estimate: Float[np.ndarray, "T N"],
+    segment: Int[np.ndarray, "T"],
 ) -> Float[np.ndarray, "T N"]:
     """What is to be added to the estimate, in the unit of the residual."""
-    return np.einsum("b,btn->tn", smoother.weights, windowed(residual, segment))
+    return np.einsum("b,btn->tn", smoother.weights, _both(residual, estimate, segment))
 
 
 def influence(smoother: Smoother, gain: Float[np.ndarray, "T N"]) -> Float[np.ndarray, "T N"]:
-    """`E[n_t f_t]/E[n²]` of the smoothed estimate, where that of the estimate was `gain`."""
-    c, a = smoother
-    return gain + c[0] * (1 - gain) + np.sum(c[1:] * a[1:])
+    """`E[n_t f_t]/E[n²]` of the smoothed estimate, where that of the estimate was `gain`: 1 − gain of it is left in r_t."""
+    B = len(EDGES) - 1
+    w, a = smoother
+    elsewhere = np.delete(w * a, [0, B]).sum()
+    return gain + w[0] * (1 - gain) + w[B] * gain + elsewhere

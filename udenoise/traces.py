@@ -161,7 +161,7 @@ class Response(NamedTuple):
 def refine(
     moments: Region, fused: Fused, response: Response, segment: Int[np.ndarray, "T"]
 ) -> tuple[Fused, RoiCalibration, Response]:
-    """Slow errors taken out of fused traces (`smoothing`), and the error that remains measured once more.
+    """Fused traces filtered in time (`smoothing`), and the error that remains measured once more.
 
     The squared error is estimated without ground truth by `(y − f)² − n + 2 n E[n f]/E[n²]` (Stein 1981).
     """
@@ -181,9 +181,10 @@ def _refine(
     span = slice(response.start, response.start + len(response.fresh))
     fresh, left = response.fresh[:, k] / unit[span], response.left[:, k] / unit[span]
     residual = (moments.raw[:, k] - fused.mean[:, k]) / unit
-    smoother = fit_smoother(residual, segment, fresh, left, segment[span])
-    mean = fused.mean[:, k] + unit * smooth(smoother, residual, segment)
-    left = left + smooth(smoother, fresh - left, segment[span])
+    about = (fused.mean[:, k] - fused.mean[:, k].mean(0)) / unit
+    smoother = fit_smoother(residual, about, segment, fresh, left, segment[span])
+    mean = fused.mean[:, k] + unit * smooth(smoother, residual, about, segment)
+    left = left + smooth(smoother, fresh - left, left, segment[span])
     stated = fused.covariance[:, :, k, k]
     squared = ((moments.raw[:, k] - mean) / unit) ** 2 - 1 + 2 * influence(smoother, stated / noise)
     return mean, left * unit[span], _calibrate(squared, stated, noise)
