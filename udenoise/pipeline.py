@@ -120,7 +120,8 @@ def traces(
         claim(target, overwrite)
         for name in ("noise.json", "anatomy.zarr", "denoiser"):
             copy_result(source / name, target / name)
-    job = Run(target, config, movie, resolve_rois(rois, movie), quiet, {})
+    known = read_json(source / "timing.json") if (source / "timing.json").is_file() else {}
+    job = Run(target, config, movie, resolve_rois(rois, movie), quiet, known)
     check(job)
     forget(target, "moments", "report.json", "report.html", "calibration.json", "memory.json")
     write_json(target / "config.json", run_settings(job, about["movie"]["source"], source_name(rois), about["how"]))
