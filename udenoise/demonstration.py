@@ -21,7 +21,7 @@ from udenoise.traces import f0
 
 SIGMAS = np.array([0.5, 0.7, 1, 1.4, 2, 2.5, 3, 4, 5, 6, 8, 10, 14, 20])
 """Temporal Gaussians offered as the baseline, frames."""
-DEMO_STEPS = 1500
+DEMO_STEPS = 1000
 
 
 class Outcome(NamedTuple):

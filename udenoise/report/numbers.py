@@ -151,7 +151,9 @@ def _block_columns(traces: Any, span: slice) -> dict[str, np.ndarray]:
         "mean_sd": np.nanmean(sd, 1),
     }
     if "dff" in traces and "mean" in traces["dff"]:
-        columns["peak_dff"] = np.nanmax(np.asarray(traces["dff"]["mean"][span], np.float64), 1)
+        dff = np.asarray(traces["dff"]["mean"][span], np.float64)
+        peak = np.max(np.where(np.isnan(dff), -np.inf, dff), axis=1)
+        columns["peak_dff"] = np.where(np.isfinite(peak), peak, np.nan)  # NaN where F₀ is not positive throughout
     return columns
 
 
