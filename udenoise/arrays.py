@@ -7,12 +7,10 @@ Movies and traces are in counts of the input unless a name says otherwise; times
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 RawFrames = Shaped[np.ndarray, "frames Y X"]
 Frames = Float[np.ndarray, "frames Y X"]
 Image = Float[np.ndarray, "Y X"]
-Traces2 = Float[np.ndarray, "N T"]
 Rows = Bool[np.ndarray, "frames Y"]
-Index = Int[np.ndarray, "n"]
 Json = dict[str, Any]
