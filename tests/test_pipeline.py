@@ -245,7 +245,7 @@ INTERRUPTIONS = {
     "before the denoiser is saved": Stop(pipeline, "save_denoiser"),
     "before calibration": Stop(pipeline.posterior, "fit_recalibration"),
     "in the middle of denoising": Stop(store.MovieStore, "write", call=3, after=True),
-    "when all is denoised": Stop(pipeline.tracing, "calibrate_rois"),
+    "when all is denoised": Stop(pipeline.roi_posterior, "calibrate_rois"),
     "in the error's memory": Stop(pipeline.sampling, "fit_memory"),
     "between traces.zarr and traces.csv": Stop(pipeline, "write_csv"),
     "before the report": Stop(pipeline, "write_report"),

@@ -1,4 +1,4 @@
-"""From moments to corridors: baselines by hand, coverage on Gaussian data, calibration of a known misstatement."""
+"""From the posterior to corridors: baselines by hand, coverage on Gaussian data."""
 
 from dataclasses import replace
 
@@ -8,9 +8,9 @@ from scipy import ndimage, stats
 
 from udenoise.config import TraceConfig
 from udenoise.errors import InputError
-from udenoise.posterior import Region
+from udenoise.roi_posterior import Fused
 from udenoise.sampling import Memory, correlated_noise
-from udenoise.traces import Fused, calibrate_rois, drawn_bands, f0, fuse_regions, gaussian_bands, make_traces
+from udenoise.traces import drawn_bands, f0, gaussian_bands, make_traces
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 RATE = 10.0
@@ -209,80 +209,3 @@ def test_simultaneous_band_holds_the_whole_trace():
         for level, width in zip(LEVELS, bands.simultaneous, strict=True):
             held = (np.abs(truth - bands.mean) <= width * bands.sd).all(1).mean()
             assert held == pytest.approx(level, abs=6 * np.sqrt(level * (1 - level) / 2000)), level
-
-
-def blind_moments(misstated, T: int = 4000, seed: int = 0) -> tuple[Region, np.ndarray]:
-    """Residuals of blind predictions (ROIs only) that state `misstated` (N) times their true error variance (T N)."""
-    rng, N = np.random.default_rng(seed), len(misstated)
-    stated = np.where(rng.random((T, N)) < 0.1, 8.0, 1.0) * rng.uniform(0.8, 1.2, (T, N))
-    true, noise = stated / misstated, np.full((T, 1, N), 2.0)
-    error, electronics = rng.standard_normal((2, T, N))
-    mean = np.full((T, 1, N), 100.0)
-    raw = mean + (np.sqrt(true) * error)[:, None] + np.sqrt(noise) * electronics[:, None]
-    return Region(raw=raw, noise_variance=noise, mean=mean, covariance=stated[:, :, None, None]), true
-
-
-@pytest.mark.parametrize("misstated", [0.3, 1.0, 3.0])
-def test_calibration_recovers_a_known_misstatement(misstated):
-    """Stated error variances are `misstated` times the true ones; rare large errors keep their place."""
-    moments, true = blind_moments(np.full(30, misstated))
-    calibration = calibrate_rois(moments)
-    found = calibration.variance(moments.covariance, moments.noise_variance)[:, :, 0, 0]
-    assert found.mean() == pytest.approx(true.mean(), rel=0.1)
-    large = moments.covariance[:, :, 0, 0] > 4
-    assert found[large].mean() == pytest.approx(true[large].mean(), rel=0.15)
-    assert found[~large].mean() == pytest.approx(true[~large].mean(), rel=0.3)
-    measured = true.mean(0)
-    miss = (calibration.measured[0] - measured) / calibration.measured_se[0]
-    assert np.abs(miss).max() < 5 and np.sqrt((miss**2).mean()) < 1.6
-
-
-def test_each_roi_has_its_own_factor_where_the_data_say_so():
-    """Two kinds of ROI that state the same and err by a factor of four: their factors part, given enough frames."""
-    factor = calibrate_rois(blind_moments(np.where(np.arange(30) < 15, 0.5, 2.0), T=6000)[0]).factor[0]
-    assert factor[:15].mean() > 2.5 * factor[15:].mean()
-
-
-def test_factors_of_rois_that_are_alike_are_shrunk():
-    """What scatters by chance alone is drawn towards 1."""
-    scatter, kept = [], []
-    for seed in range(8):
-        found = calibrate_rois(blind_moments(np.ones(30), T=60, seed=seed)[0])
-        scatter.append(found.measured[0].std() / found.measured[0].mean())
-        kept.append(found.factor[0].std())
-    assert np.mean(kept) < 0.5 * np.mean(scatter)
-
-
-def test_lost_frames_do_not_calibrate():
-    moments, _ = blind_moments(np.ones(10))
-    raw = moments.raw.copy()
-    raw[::7] = np.nan
-    found = calibrate_rois(moments._replace(raw=raw))
-    for part in found:
-        assert np.isfinite(part).all()
-    np.testing.assert_allclose(found.measured, calibrate_rois(moments).measured, atol=6 * found.measured_se.max())
-
-
-def test_fusion_of_regions_is_the_dense_posterior():
-    """With a calibration that changes nothing: `S(S+n)⁻¹` for ROI and ring together."""
-    rng = np.random.default_rng(6)
-    T, N = 5, 3
-    root = rng.standard_normal((T, N, 2, 2))
-    S = root @ root.swapaxes(-1, -2) + 0.2 * np.eye(2)
-    noise = rng.uniform(0.5, 2, (T, 2, N))
-    mean = rng.uniform(50, 60, (T, 2, N))
-    raw = mean + rng.standard_normal((T, 2, N))
-    raw[1, 0, 2] = np.nan
-    moments = Region(raw=raw, noise_variance=noise, mean=mean, covariance=S)
-    unchanged = calibrate_rois(blind_moments(np.ones(N), T=400)[0])
-    unity = np.array([[1e-6, 1e6]] * 2)
-    unchanged = unchanged._replace(factor=np.ones((2, N)), stated=unity, found=unity)
-    np.testing.assert_allclose(unchanged.variance(S, noise), S, rtol=1e-6)
-    fused = fuse_regions(moments, unchanged)
-    for t in range(T):
-        for n in range(N):
-            seen = ~np.isnan(raw[t, :, n])
-            gain = np.linalg.solve((S[t, n] + np.diag(noise[t, :, n]))[np.ix_(seen, seen)], S[t, n][seen]).T
-            expected = mean[t, :, n] + gain @ (raw[t, :, n] - mean[t, :, n])[seen]
-            np.testing.assert_allclose(fused.mean[t, :, n], expected, rtol=1e-6)
-            np.testing.assert_allclose(fused.covariance[t, n], S[t, n] - gain @ S[t, n][seen], atol=1e-6)

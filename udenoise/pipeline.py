@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from udenoise import inference, posterior, sampling, training
+from udenoise import inference, posterior, roi_posterior, sampling, training
 from udenoise import traces as tracing
 from udenoise.anatomy import Anatomy, estimate_anatomy, load_anatomy, save_anatomy
 from udenoise.config import Config, MovieConfig, TraceConfig, from_json
@@ -188,9 +188,8 @@ def infer(job: Run, recording: Recording, net: Denoiser, write_movie: bool) -> N
     job.timed("denoise", lambda: _stream(job, machine, by, write_movie))
     if regions is not None:
         moments = load_moments(job.folder)
-        calibration = tracing.calibrate_rois(moments)
-        response = job.timed("memory", lambda: _respond(job, recording, machine, by, moments, calibration))
-        job.timed("traces", lambda: _extract(job, recording, moments, calibration, response))
+        response = job.timed("memory", lambda: _respond(job, recording, machine, by, moments))
+        job.timed("traces", lambda: _extract(job, recording, moments, response))
 
 
 def _parts(job: Run) -> tuple[Rois, ...]:
@@ -233,9 +232,8 @@ def _respond(
     machine: inference.Inference,
     by: Recalibration,
     moments: Region,
-    calibration: tracing.RoiCalibration,
-) -> tracing.Response:
-    """How the fused traces of up to 384 frames answer fresh noise."""
+) -> roi_posterior.Response:
+    """How the blind traces of up to 384 frames answer fresh noise."""
     T, noise = len(recording.movie), recording.noise
     sigma = np.sqrt(noise.pixel_variance(recording.anatomy.mean)).astype(np.float32)
     start = max((T - RESPONSE_FRAMES) // 2, 0)
@@ -251,13 +249,12 @@ def _respond(
             bar(first + len(result.mean) - start)
     plain = jax.tree.map(lambda part: part[start:stop], moments)
     noisy = jax.tree.map(lambda *parts: np.concatenate(parts), *noisier)
-    before, after = (tracing.fuse_regions(part, calibration).mean for part in (plain, noisy))
-    return tracing.Response(start, np.nan_to_num(noisy.raw - plain.raw), after - before)
+    return roi_posterior.Response(start, np.nan_to_num(noisy.raw - plain.raw), noisy.mean - plain.mean)
 
 
-def _memory(job: Run, response: tracing.Response) -> sampling.Memory:
+def _memory(job: Run, left: np.ndarray) -> sampling.Memory:
     """How long the errors last."""
-    value, doubt = sampling.autocorrelation(response.left[:, 0].T, min(LONGEST_LAG, len(response.left) // 3))
+    value, doubt = sampling.autocorrelation(left[:, 0].T, min(LONGEST_LAG, len(left) // 3))
     memory = sampling.fit_memory(value, doubt)
     write_json(job.folder / "memory.json", {"memory": memory._asdict(), "measured": value, "measured_se": doubt})
     return memory
@@ -314,20 +311,20 @@ def load_moments(folder: Path) -> Region:
     return Region(*(np.concatenate([block[name] for block in blocks]) for name in Region._fields))
 
 
-def _extract(
-    job: Run, recording: Recording, moments: Region, blind: tracing.RoiCalibration, response: tracing.Response
-) -> None:
-    fused, final, response = tracing.refine(
-        moments, tracing.fuse_regions(moments, blind), response, segments(recording)
-    )  # fmt: skip
-    memory = _memory(job, response)
+def _extract(job: Run, recording: Recording, moments: Region, response: roi_posterior.Response) -> None:
+    trials = segments(recording)
+    improved, response = roi_posterior.improve(moments, response, trials)
+    calibration = roi_posterior.calibrate_rois(improved, moments, trials)
+    fused = roi_posterior.fuse_regions(improved, calibration)
+    memory = _memory(job, roi_posterior.left_after_fusion(improved, calibration, response))
     with progress_bar("traces", len(job.rois.names), job.quiet) as bar:
         result = tracing.make_traces(
             moments.raw, fused, memory, job.config.trace, job.movie.frame_rate_hz, job.config.seed, bar
         )
     about = read_json(job.folder / "calibration.json")
-    roi, after = ({name: value[0] for name, value in part._asdict().items()} for part in (blind, final))
-    write_json(job.folder / "calibration.json", about | {"roi": roi, "fused": after, "memory": memory._asdict()})
+    roi = {name: value[0] for name, value in calibration._asdict().items() if name != "variance"}
+    roi["causes"] = roi_posterior.CAUSES
+    write_json(job.folder / "calibration.json", about | {"roi": roi, "memory": memory._asdict()})
     save_rois_npz(job.folder / "rois.npz", job.rois)
     save_traces(job.folder / "traces.zarr", result, job.rois.names, job.movie.frame_rate_hz)
     write_csv(job.folder / "traces.csv", result, job.rois.names, job.movie.frame_rate_hz)

@@ -4,15 +4,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy import ndimage, optimize, stats
+from jaxtyping import Float
+from scipy import ndimage, stats
 
 from udenoise.config import TraceConfig
 from udenoise.errors import InputError
 from udenoise.metrics import noise_level_nu
-from udenoise.posterior import Region
+from udenoise.roi_posterior import Fused
 from udenoise.sampling import Memory, draw_pairs
-from udenoise.smoothing import fit_smoother, influence, smooth
 
 
 class Bands(NamedTuple):
@@ -37,157 +36,6 @@ class Traces(NamedTuple):
     nu: Float[np.ndarray, "N"]
     memory: Memory
     draws: Float[np.ndarray, "S N T"] | None
-
-
-class RoiCalibration(NamedTuple):
-    """Error variance of the blind predictions of ROIs (k = 0) and rings (k = 1), measured without ground truth.
-
-    In units of the noise variance n of the region's raw mean: where the network states P, the error is
-    `factor · h(P/n) · n`, with h rising through the knots (stated, found).
-    """
-
-    predicted: Float[np.ndarray, "K N"]
-    """Mean of `h(P/n) n`, counts²."""
-    measured: Float[np.ndarray, "K N"]
-    """Mean squared residual minus noise, counts²; unbiased, and therefore sometimes negative."""
-    measured_se: Float[np.ndarray, "K N"]
-    factor: Float[np.ndarray, "K N"]
-    """Of each region, shrunk towards 1."""
-    stated: Float[np.ndarray, "K knots"]
-    found: Float[np.ndarray, "K knots"]
-
-    def variance(self, covariance: Float[np.ndarray, "T N K K"], noise: Float[np.ndarray, "T K N"]) -> np.ndarray:
-        """The prior covariance of regions (T N K K) with its variances as measured, its correlations as stated."""
-        stated = np.diagonal(covariance, axis1=2, axis2=3)
-        rise = [_rise(stated[:, :, k] / noise[:, k], self.stated[k], self.found[k]) for k in range(len(self.stated))]
-        scale = np.sqrt(np.stack(rise, axis=-1) * noise.transpose(0, 2, 1) * self.factor.T / stated)
-        return covariance * scale[..., :, None] * scale[..., None, :]
-
-
-def calibrate_rois(moments: Region) -> RoiCalibration:
-    """`E[(wᵀ(y − μ))²] = wᵀ Σ w + wᵀ N w` measures the error of every region's blind prediction, frame by frame.
-
-    First h: the excess over the noise, averaged over groups of frames and ROIs of similar stated variance, made monotone
-    (isotonic regression). Then each region's own factor, drawn towards 1 by its uncertainty (`_shrink`).
-    """
-    return RoiCalibration(*(np.stack(part) for part in zip(*map(_calibrate, *_by_kind(moments)), strict=True)))
-
-
-def _by_kind(moments: Region) -> tuple[list[np.ndarray], ...]:
-    kinds = range(moments.raw.shape[1])
-    stated = [moments.covariance[:, :, k, k] for k in kinds]
-    noise = [np.maximum(moments.noise_variance[:, k], 1e-9) for k in kinds]
-    return [(moments.raw[:, k] - moments.mean[:, k]) ** 2 / noise[k] - 1 for k in kinds], stated, noise
-
-
-def _calibrate(excess: np.ndarray, stated: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, ...]:
-    """`excess` (T N) is an unbiased estimate of error²/noise, frame by frame; NaN where nothing was measured."""
-    ratio = np.where(np.isnan(excess), np.nan, stated / noise)
-    knots, found = _monotone(ratio[~np.isnan(ratio)], excess[~np.isnan(ratio)])
-    expected = _rise(ratio, knots, found)
-    seen = np.maximum((~np.isnan(ratio)).sum(0), 2)
-    quotient = np.nanmean(excess, 0) / np.nanmean(expected, 0)
-    doubt = np.nanstd(excess, 0) / np.sqrt(seen) / np.nanmean(expected, 0)
-    measured = np.nanmean(excess * noise, 0)
-    se = np.nanstd(excess * noise, 0) / np.sqrt(seen)
-    return (
-        np.nanmean(expected * noise, 0),
-        measured,
-        se,
-        _shrink(quotient, doubt),
-        knots,
-        found,
-    )
-
-
-def _monotone(ratio: np.ndarray, excess: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Knots of a rising curve through the mean excess of groups of similar stated ratio; the last groups are the rarest."""
-    groups = int(np.clip(len(ratio) // 8000, 2, 10))
-    edges = np.quantile(ratio, np.append(np.linspace(0, 0.95, groups + 1), [0.98, 1.0]))
-    member = np.clip(np.searchsorted(edges, ratio, side="right") - 1, 0, groups + 1)
-    count = np.maximum(np.bincount(member, minlength=groups + 2), 1)
-    knots = np.bincount(member, ratio, groups + 2) / count
-    mean = np.bincount(member, excess, groups + 2) / count
-    weight = count / np.maximum(np.bincount(member, excess**2, groups + 2) / count, 1e-6)
-    fitted = optimize.isotonic_regression(mean, weights=weight).x
-    kept = np.maximum.accumulate(np.maximum(fitted, 0.1 * knots))
-    return np.maximum.accumulate(knots + 1e-9 * np.arange(len(knots))), kept
-
-
-def _rise(ratio: np.ndarray, knots: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """h between and beyond the knots: straight lines; through the origin below the first, in proportion above the last."""
-    inside = np.interp(ratio, knots, found)
-    below, above = found[0] / knots[0], found[-1] / knots[-1]
-    return np.where(ratio < knots[0], ratio * below, np.where(ratio > knots[-1], ratio * above, inside))
-
-
-def _shrink(quotient: Float[np.ndarray, "N"], doubt: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    """Draw noisy quotients towards 1: their true spread is what the measured one leaves after its own error
-    (method of moments, DerSimonian & Laird 1986). Kept within a fifth and five."""
-    weight = 1 / doubt**2
-    spread = max(0.0, float((np.sum(weight * (quotient - 1) ** 2) - len(quotient)) / np.sum(weight)))
-    share = spread / (spread + doubt**2)
-    return np.clip(share * quotient + (1 - share), 0.2, 5.0)
-
-
-class Fused(NamedTuple):
-    """Regions after the frame itself has been heard (counts, counts²)."""
-
-    mean: Float[np.ndarray, "T K N"]
-    covariance: Float[np.ndarray, "T N K K"]
-
-
-def fuse_regions(moments: Region, calibration: RoiCalibration) -> Fused:
-    """`μ + S (S + n)⁻¹ (y − μ)` and `S − S (S + n)⁻¹ S` for each ROI with its ring, S as measured; blind where no row is real.
-
-    At the level that is reported, S and n are both measured; the pixels' own fusion rests on the model of their correlation.
-    """
-    S = calibration.variance(moments.covariance, moments.noise_variance)
-    n = np.where(np.isnan(moments.raw), 1e12, moments.noise_variance).transpose(0, 2, 1)
-    residual = np.nan_to_num(moments.raw - moments.mean).transpose(0, 2, 1)
-    gain = np.linalg.solve(S + n[..., None] * np.eye(S.shape[-1]), S).swapaxes(-1, -2)  # S (S + n)⁻¹
-    mean = moments.mean + np.einsum("tnkl,tnl->tkn", gain, residual)
-    return Fused(mean, S - gain @ S)
-
-
-class Response(NamedTuple):
-    """How the fused traces answered fresh noise on frames [start, start + t): the noise itself, and what it left."""
-
-    start: int
-    fresh: Float[np.ndarray, "t K N"]
-    left: Float[np.ndarray, "t K N"]
-
-
-def refine(
-    moments: Region, fused: Fused, response: Response, segment: Int[np.ndarray, "T"]
-) -> tuple[Fused, RoiCalibration, Response]:
-    """Fused traces filtered in time (`smoothing`), and the error that remains measured once more.
-
-    The squared error is estimated without ground truth by `(y − f)² − n + 2 n E[n f]/E[n²]` (Stein 1981).
-    """
-    kinds = range(moments.raw.shape[1])
-    parts = [_refine(moments, fused, response, segment, k) for k in kinds]
-    mean, left, measured = (list(part) for part in zip(*parts, strict=True))
-    calibration = RoiCalibration(*(np.stack(part) for part in zip(*measured, strict=True)))
-    covariance = calibration.variance(fused.covariance, moments.noise_variance)
-    return Fused(np.stack(mean, 1), covariance), calibration, response._replace(left=np.stack(left, 1))
-
-
-def _refine(
-    moments: Region, fused: Fused, response: Response, segment: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
-    noise = np.maximum(moments.noise_variance[:, k], 1e-9)
-    unit = np.sqrt(noise)
-    span = slice(response.start, response.start + len(response.fresh))
-    fresh, left = response.fresh[:, k] / unit[span], response.left[:, k] / unit[span]
-    residual = (moments.raw[:, k] - fused.mean[:, k]) / unit
-    about = (fused.mean[:, k] - fused.mean[:, k].mean(0)) / unit
-    smoother = fit_smoother(residual, about, segment, fresh, left, segment[span])
-    mean = fused.mean[:, k] + unit * smooth(smoother, residual, about, segment)
-    left = left + smooth(smoother, fresh - left, left, segment[span])
-    stated = fused.covariance[:, :, k, k]
-    squared = ((moments.raw[:, k] - mean) / unit) ** 2 - 1 + 2 * influence(smoother, stated / noise)
-    return mean, left * unit[span], _calibrate(squared, stated, noise)
 
 
 def make_traces(

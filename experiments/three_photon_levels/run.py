@@ -1,15 +1,18 @@
 """Does the corridor hold, and does the trace beat the best temporal Gaussian, at three photon levels?
 
-    python experiments/three_photon_levels/run.py [FOLDER]
+    python experiments/three_photon_levels/run.py [FOLDER [NAOMI]]
 
 Simulates three movies (128×128×2000, seeds, indicators and detectors that no default was chosen on), runs the whole job
-on each with default settings, and writes `table.md` and `outcomes.json` into FOLDER (default: three-photon-levels).
-Interrupted, it goes on. Expected: see README.md beside this file. About 8 minutes a movie on two CPU cores.
+on each with default settings, and writes `table.md` and `outcomes.json` into FOLDER (default: three-photon-levels). With the
+folder of the two NAOMi movies (600×136×136, `movie_low.tif`, `movie_mid.tif`, `truth.npz`), these too.
+Interrupted, it goes on. Expected: see README.md beside this file. About 5 minutes a movie on two CPU cores.
 """
 
 import sys
 import time
 from pathlib import Path
+
+import numpy as np
 
 from udenoise.config import Config, SimulationConfig
 from udenoise.demonstration import judge, markdown, plain, print_outcomes, write_simulation
@@ -18,30 +21,55 @@ from udenoise.pipeline import run
 
 MOVIES = {
     "0.5 photons": SimulationConfig(
-        frames=2000, photons=0.5, decay_s=0.5, rise_s=0.05, gain=60.0, read_noise=8.0, offset=50.0, seed=301
+        frames=2000, photons=0.5, decay_s=0.5, rise_s=0.05, gain=60.0, read_noise=8.0, offset=50.0, seed=501
     ),
-    "2 photons": SimulationConfig(frames=2000, photons=2.0, decay_s=1.0, rise_s=0.12, event_rate_hz=0.06, seed=302),
+    "2 photons": SimulationConfig(frames=2000, photons=2.0, decay_s=1.0, rise_s=0.12, event_rate_hz=0.06, seed=502),
     "8 photons, correlated noise": SimulationConfig(
-        frames=2000, photons=8.0, decay_s=0.7, correlation_x=0.3, bleaching=0.15, excess_noise=1.4, seed=303
+        frames=2000, photons=8.0, decay_s=0.7, correlation_x=0.3, bleaching=0.15, excess_noise=1.4, seed=503
     ),
 }
+NAOMI = {"NAOMi, 0.5 photons": "low", "NAOMi, 2 photons": "mid"}
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, naomi: Path | None) -> None:
     """Simulate, run, judge, and write the table."""
     outcomes, seconds = {}, {}
     for number, (name, settings) in enumerate(MOVIES.items()):
         place = folder / str(number)
         if not (place / "simulation" / "truth.npz").is_file():
             write_simulation(settings, place / "simulation")
-        run(place / "simulation" / "movie.tif", place / "run", place / "simulation" / "rois.npy", Config())
-        outcomes[name] = judge(place / "run", place / "simulation" / "truth.npz")
-        seconds[name] = sum(read_json(place / "run" / "timing.json").values())
+        outcomes[name], seconds[name] = measure(place, place / "simulation" / "movie.tif")
+    for name, level in NAOMI.items() if naomi else ():
+        place = folder / level
+        borrow(naomi, level, place / "simulation")
+        outcomes[name], seconds[name] = measure(place, naomi / f"movie_{level}.tif")
     print_outcomes(outcomes)
     write_json(folder / "outcomes.json", {name: plain(o) | {"seconds": seconds[name]} for name, o in outcomes.items()})
     (folder / "table.md").write_text(markdown(outcomes) + f"\n\n{time.strftime('%Y-%m-%d')}; seconds a movie: "
                                      + ", ".join(f"{s:.0f}" for s in seconds.values()) + "\n")  # fmt: skip
 
 
+def measure(place: Path, movie: Path) -> tuple:
+    """Run the whole job on one movie, compare with its truth; the outcome and the seconds it took."""
+    run(movie, place / "run", place / "simulation" / "rois.npy", Config())
+    outcome = judge(place / "run", place / "simulation" / "truth.npz")
+    return outcome, sum(read_json(place / "run" / "timing.json").values())
+
+
+def borrow(naomi: Path, level: str, place: Path) -> None:
+    """The truth of a NAOMi movie as our own simulations write it, in counts."""
+    place.mkdir(parents=True, exist_ok=True)
+    with np.load(naomi / "truth.npz", allow_pickle=False) as truth:
+        rois = truth["rois"].astype(np.float32)
+        clean = truth["clean_photons"].astype(np.float32) * truth[f"counts_per_photon_{level}"]
+        clean = (clean + truth[f"offset_{level}"]).astype(np.float32)
+        rate = truth["frame_rate_hz"]
+    weights = rois / rois.sum((1, 2), keepdims=True)
+    traces = np.einsum("nyx,tyx->nt", weights, clean)
+    np.save(place / "rois.npy", rois)
+    np.savez(place / "truth.npz", traces=traces, clean=clean, frame_rate_hz=rate)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("three-photon-levels"))
+    places = [Path(argument) for argument in sys.argv[1:]]
+    main(places[0] if places else Path("three-photon-levels"), places[1] if len(places) > 1 else None)

@@ -1,0 +1,215 @@
+"""The posterior of ROI traces: the blind prediction mended, its error measured without ground truth, the frame itself heard.
+
+At the level that is reported every variance is measured: the pixels' own fusion rests on a model of their correlation,
+that of the regions on `E[(wᵀ(y − μ))²] = wᵀ Σ w + wᵀ N w`, which holds frame by frame because y_t never enters μ_t.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import ndimage, optimize
+
+from udenoise.posterior import Region
+from udenoise.smoothing import fit_smoother, smooth
+
+SLOPE_SIGMA = 2.0
+"""Gaussian smoothing (frames) of the trace whose rise counts."""
+CAUSES = ("always", "stated", "change", "rise", "activity")
+"""What errors of blind traces go with; see `causes`."""
+LEAST_STATED = 0.1
+"""The error variance is at least this share of what the network states, whatever the residuals say."""
+PRIOR_FRAMES = 100
+"""Weight of the network's own statement against the residuals, in frames of one region."""
+
+
+class Response(NamedTuple):
+    """How regions answered fresh noise on frames [start, start + t): the noise itself, and what it changed (counts)."""
+
+    start: int
+    fresh: Float[np.ndarray, "t K N"]
+    left: Float[np.ndarray, "t K N"]
+
+
+class RoiCalibration(NamedTuple):
+    """Error variance of the blind predictions of ROIs (k = 0) and rings (k = 1), measured without ground truth."""
+
+    variance: Float[np.ndarray, "T K N"]
+    """Of every frame, counts²."""
+    predicted: Float[np.ndarray, "K N"]
+    """Its mean before the region's own factor, counts²."""
+    measured: Float[np.ndarray, "K N"]
+    """Mean squared residual minus noise, counts²; unbiased, and therefore sometimes negative."""
+    measured_se: Float[np.ndarray, "K N"]
+    factor: Float[np.ndarray, "K N"]
+    """Of each region, shrunk towards 1."""
+    shares: Float[np.ndarray, "K causes"]
+    """Mean share of each of `CAUSES` in the error variance, in units of the noise variance."""
+    correlation: Float[np.ndarray, "K K"]
+    """Factor on the stated correlation of the errors of an ROI and its ring, 0 to 1."""
+
+
+class Fused(NamedTuple):
+    """Regions after the frame itself has been heard (counts, counts²)."""
+
+    mean: Float[np.ndarray, "T K N"]
+    covariance: Float[np.ndarray, "T N K K"]
+
+
+def improve(moments: Region, response: Response, segment: Int[np.ndarray, "T"]) -> tuple[Region, Response]:
+    """The blind predictions filtered in time (`smoothing`), and what then is left of fresh noise."""
+    kinds = range(moments.raw.shape[1])
+    mean, left = zip(*(_improve(moments, response, segment, k) for k in kinds), strict=True)
+    return moments._replace(mean=np.stack(mean, 1)), response._replace(left=np.stack(left, 1))
+
+
+def _improve(moments: Region, response: Response, segment: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    unit, mean = np.sqrt(_noise(moments, k)), moments.mean[:, k]
+    span = slice(response.start, response.start + len(response.fresh))
+    fresh, left = response.fresh[:, k] / unit[span], response.left[:, k] / unit[span]
+    residual, about = (moments.raw[:, k] - mean) / unit, (mean - mean.mean(0)) / unit
+    smoother = fit_smoother(residual, about, segment, fresh, left, segment[span])
+    left = left + smooth(smoother, fresh - left, left, segment[span])
+    return mean + unit * smooth(smoother, residual, about, segment), left * unit[span]
+
+
+def _noise(moments: Region, k: int) -> Float[np.ndarray, "T N"]:
+    return np.maximum(moments.noise_variance[:, k], 1e-9)
+
+
+def calibrate_rois(moments: Region, blind: Region, segment: Int[np.ndarray, "T"]) -> RoiCalibration:
+    """Where the error of a blind prediction comes from, fitted to the squared residuals: `r² ~ n (1 + Σ_j θ_j φ_j)`, θ ≥ 0.
+
+    The causes φ (`causes`) are shared by all regions of a kind; each region's own factor is drawn towards 1 by its
+    uncertainty. Maximum likelihood of Normal residuals; the network's own statement counts as `PRIOR_FRAMES` frames.
+    `blind` are the moments before `improve`: only there does an ROI's prediction hold nothing of its ring's noise.
+    """
+    parts = zip(*(_calibrate(moments, segment, k) for k in range(moments.raw.shape[1])), strict=True)
+    variance, *rest = (list(part) for part in parts)
+    variance = np.stack(variance, 1)
+    return RoiCalibration(variance, *(np.stack(part) for part in rest), _correlation(blind, variance))
+
+
+def _calibrate(moments: Region, segment: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
+    noise = _noise(moments, k)
+    squared = (moments.raw[:, k] - moments.mean[:, k]) ** 2 / noise
+    stated = moments.covariance[:, :, k, k] / noise
+    why = causes(moments.mean[:, k], stated, noise, segment)
+    weights = _fit(squared, stated, why)
+    ratio = np.einsum("j,jtn->tn", weights, why)
+    factor = _own_factor(squared - 1, ratio)
+    seen = np.maximum((~np.isnan(squared)).sum(0), 2)
+    measured, spread = np.nanmean((squared - 1) * noise, 0), np.nanstd(squared * noise, 0)
+    return (
+        factor * ratio * noise,
+        np.mean(ratio * noise, 0),
+        measured,
+        spread / np.sqrt(seen),
+        factor,
+        weights * why.mean((1, 2)),
+    )
+
+
+def causes(
+    mean: Float[np.ndarray, "T N"],
+    stated: Float[np.ndarray, "T N"],
+    noise: Float[np.ndarray, "T N"],
+    segment: Int[np.ndarray, "T"],
+) -> Float[np.ndarray, "causes T N"]:
+    """What errors of blind traces go with, in units of the noise variance; nothing here has seen the hidden frame.
+
+    A constant; the variance that the network states; squared change per frame, since an onset that is off by δt errs by
+    δt·slope; squared rise of the smoothed trace; height above the median. Neighbours' predictions have seen y_t, but in
+    differences that are odd in time it cancels; an even one, such as the curvature, would betray the noise it is to judge.
+    """
+    unit = np.sqrt(noise)
+    change = _by_trial(_slope, mean, segment) / unit
+    rise = _by_trial(lambda part: _slope(ndimage.gaussian_filter1d(part, SLOPE_SIGMA, axis=0)), mean, segment) / unit
+    height = np.maximum(mean - np.median(mean, axis=0), 0) / unit
+    return np.stack([np.ones_like(mean), stated, change**2, np.maximum(rise, 0) ** 2, height])
+
+
+def _by_trial(change, mean: np.ndarray, segment: np.ndarray) -> np.ndarray:
+    out = np.empty_like(mean)
+    for trial in np.unique(segment):
+        out[segment == trial] = change(mean[segment == trial])
+    return out
+
+
+def _slope(part: np.ndarray) -> np.ndarray:
+    return np.gradient(part, axis=0) if len(part) > 1 else np.zeros_like(part)
+
+
+def _fit(squared: np.ndarray, stated: np.ndarray, why: np.ndarray) -> Float[np.ndarray, "causes"]:
+    known = ~np.isnan(squared)
+    size = why[:, known].mean(1)
+    size = np.where(size > 0, size, 1.0)
+    X = why[:, known] / size[:, None]
+    prior = PRIOR_FRAMES / (PRIOR_FRAMES + known.sum())
+    seen = (1 - prior) * squared[known] + prior * (1 + stated[known])
+
+    def misfit(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        v = 1 + weights @ X
+        return float(np.mean(np.log(v) + seen / v)), X @ (1 / v - seen / v**2) / len(seen)
+
+    least = np.where(np.array(CAUSES) == "stated", LEAST_STATED * size, 0.0)
+    start = least + max(seen.mean() - 1, 0.01) / len(X)
+    found = optimize.minimize(misfit, start, jac=True, bounds=[(low, None) for low in least])
+    return found.x / size
+
+
+def _own_factor(excess: Float[np.ndarray, "T N"], ratio: Float[np.ndarray, "T N"]) -> Float[np.ndarray, "N"]:
+    """Of each region: excess over ratio, frames weighted by what they tell (the variance of a square is 2 (1 + ratio)²)."""
+    weight = np.where(np.isnan(excess), 0.0, ratio / (1 + ratio) ** 2)
+    total = np.maximum((weight * ratio).sum(0), 1e-12)
+    quotient = np.nansum(weight * excess, 0) / total
+    doubt = np.sqrt(np.maximum((2 * weight**2 * (1 + ratio) ** 2).sum(0), 1e-12)) / total
+    return _shrink(quotient, doubt)
+
+
+def _shrink(quotient: Float[np.ndarray, "N"], doubt: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+    """Draw noisy quotients towards 1: their true spread is what the measured one leaves after its own error
+    (method of moments, DerSimonian & Laird 1986). Kept within a fifth and five."""
+    weight = 1 / doubt**2
+    surplus = np.sum(weight * (quotient - np.average(quotient, weights=weight)) ** 2) - (len(quotient) - 1)
+    spread = max(0.0, float(surplus)) / max(np.sum(weight) - np.sum(weight**2) / np.sum(weight), 1e-12)
+    share = spread / (spread + doubt**2)
+    return np.clip(share * quotient + (1 - share), 0.2, 5.0)
+
+
+def _correlation(moments: Region, variance: Float[np.ndarray, "T K N"]) -> Float[np.ndarray, "K K"]:
+    """`E[r_k r_l]` is the covariance of the errors where k ≠ l: the factor on what is stated that fits it best."""
+    stated = _with_variance(moments.covariance, variance)
+    residual = np.nan_to_num(moments.raw - moments.mean)
+    spread = np.where(np.isnan(moments.raw), np.inf, np.sqrt(variance + moments.noise_variance))
+    weight = 1 / np.einsum("tkn,tln->tnkl", spread, spread) ** 2
+    found = np.einsum("tkn,tln,tnkl,tnkl->kl", residual, residual, stated, weight)
+    factor = found / np.maximum(np.einsum("tnkl,tnkl->kl", stated**2, weight), 1e-12)
+    return np.where(np.eye(len(factor), dtype=bool), 1.0, np.clip(factor, 0.0, 1.0))
+
+
+def fuse_regions(moments: Region, calibration: RoiCalibration) -> Fused:
+    """`μ + S (S + n)⁻¹ (y − μ)` and `S − S (S + n)⁻¹ S` for each ROI with its ring; blind where no row is real.
+
+    S is as measured: its variances, and by one factor its correlations.
+    """
+    S = _with_variance(moments.covariance, calibration.variance) * calibration.correlation
+    n = np.where(np.isnan(moments.raw), 1e12, moments.noise_variance).transpose(0, 2, 1)
+    residual = np.nan_to_num(moments.raw - moments.mean).transpose(0, 2, 1)
+    gain = np.linalg.solve(S + n[..., None] * np.eye(S.shape[-1]), S).swapaxes(-1, -2)  # S (S + n)⁻¹
+    mean = moments.mean + np.einsum("tnkl,tnl->tkn", gain, residual)
+    return Fused(mean, S - gain @ S)
+
+
+def _with_variance(covariance: Float[np.ndarray, "T N K K"], variance: Float[np.ndarray, "T K N"]) -> np.ndarray:
+    scale = np.sqrt(variance.transpose(0, 2, 1) / np.diagonal(covariance, axis1=2, axis2=3))
+    return covariance * scale[..., :, None] * scale[..., None, :]
+
+
+def left_after_fusion(moments: Region, calibration: RoiCalibration, response: Response) -> Float[np.ndarray, "t K N"]:
+    """What fresh noise leaves in the fused traces: fusion is linear in the prediction and the frame, so it is fused likewise."""
+    span = slice(response.start, response.start + len(response.fresh))
+    there = Region(*(np.asarray(part)[span] for part in moments))
+    fresh = np.where(np.isnan(there.raw), np.nan, response.fresh)
+    known = calibration._replace(variance=calibration.variance[span])
+    return fuse_regions(there._replace(raw=fresh, mean=response.left), known).mean
