@@ -75,6 +75,15 @@ def test_calibration_finds_errors_that_come_with_change_and_activity():
         assert found[group].mean() == pytest.approx(true[group].mean(), rel=0.25)
 
 
+def test_one_half_of_the_recording_foretells_the_other():
+    """Also in the frames with the largest errors; a network that states too little there is found out."""
+    moments, _ = active_moments(seed=3)
+    groups = calibrated(moments).groups
+    miss = (groups.measured - groups.predicted) / groups.measured_se
+    assert np.abs(miss).max() < 4
+    assert groups.predicted[0, -1] > 5 * groups.predicted[0, 0]
+
+
 def test_causes_do_not_betray_the_hidden_frame():
     """What y_t adds to the predictions of t ± k alike changes no slope at t."""
     rng = np.random.default_rng(1)

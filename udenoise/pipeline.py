@@ -322,12 +322,18 @@ def _extract(job: Run, recording: Recording, moments: Region, response: roi_post
             moments.raw, fused, memory, job.config.trace, job.movie.frame_rate_hz, job.config.seed, bar
         )
     about = read_json(job.folder / "calibration.json")
-    roi = {name: value[0] for name, value in calibration._asdict().items() if name != "variance"}
-    roi["causes"] = roi_posterior.CAUSES
-    write_json(job.folder / "calibration.json", about | {"roi": roi, "memory": memory._asdict()})
+    write_json(job.folder / "calibration.json", about | {"roi": _about(calibration), "memory": memory._asdict()})
     save_rois_npz(job.folder / "rois.npz", job.rois)
     save_traces(job.folder / "traces.zarr", result, job.rois.names, job.movie.frame_rate_hz)
     write_csv(job.folder / "traces.csv", result, job.rois.names, job.movie.frame_rate_hz)
+
+
+def _about(calibration: roi_posterior.RoiCalibration) -> dict[str, Any]:
+    """What the report says of the calibration of ROIs; the groups of frames, and the causes by name."""
+    roi = {name: getattr(calibration, name)[0] for name in ("predicted", "measured", "measured_se", "factor")}
+    causes = dict(zip(roi_posterior.CAUSES, calibration.shares[0].tolist(), strict=True))
+    groups = {name: part[0] for name, part in calibration.groups._asdict().items()}
+    return roi | {"causes": causes, "groups": groups, "ring_correlation": float(calibration.correlation[0, -1])}
 
 
 def finish(job: Run, recording: Recording) -> None:

@@ -17,6 +17,10 @@ SLOPE_SIGMA = 2.0
 """Gaussian smoothing (frames) of the trace whose rise counts."""
 CAUSES = ("always", "stated", "change", "rise", "activity")
 """What errors of blind traces go with; see `causes`."""
+FOLDS = 10
+"""Stretches of the recording, odd against even, for checking one half by the other."""
+GROUPS = (0.5, 0.8, 0.9, 0.97, 0.99)
+"""Quantiles of the expected error that part the groups of frames in which it is checked."""
 LEAST_STATED = 0.1
 """The error variance is at least this share of what the network states, whatever the residuals say."""
 PRIOR_FRAMES = 100
@@ -31,13 +35,24 @@ class Response(NamedTuple):
     left: Float[np.ndarray, "t K N"]
 
 
+class Groups(NamedTuple):
+    """Frames of all regions of a kind, grouped by their expected error: is it true also where it is large?
+
+    The expectation is that of a fit to the other half of the recording; all in units of the noise variance.
+    """
+
+    predicted: Float[np.ndarray, "K groups"]
+    measured: Float[np.ndarray, "K groups"]
+    measured_se: Float[np.ndarray, "K groups"]
+
+
 class RoiCalibration(NamedTuple):
     """Error variance of the blind predictions of ROIs (k = 0) and rings (k = 1), measured without ground truth."""
 
     variance: Float[np.ndarray, "T K N"]
     """Of every frame, counts²."""
     predicted: Float[np.ndarray, "K N"]
-    """Its mean before the region's own factor, counts²."""
+    """Mean of what a fit to the other half of the recording expects (`FOLDS`), before the region's own factor, counts²."""
     measured: Float[np.ndarray, "K N"]
     """Mean squared residual minus noise, counts²; unbiased, and therefore sometimes negative."""
     measured_se: Float[np.ndarray, "K N"]
@@ -45,6 +60,7 @@ class RoiCalibration(NamedTuple):
     """Of each region, shrunk towards 1."""
     shares: Float[np.ndarray, "K causes"]
     """Mean share of each of `CAUSES` in the error variance, in units of the noise variance."""
+    groups: "Groups"
     correlation: Float[np.ndarray, "K K"]
     """Factor on the stated correlation of the errors of an ROI and its ring, 0 to 1."""
 
@@ -85,12 +101,13 @@ def calibrate_rois(moments: Region, blind: Region, segment: Int[np.ndarray, "T"]
     `blind` are the moments before `improve`: only there does an ROI's prediction hold nothing of its ring's noise.
     """
     parts = zip(*(_calibrate(moments, segment, k) for k in range(moments.raw.shape[1])), strict=True)
-    variance, *rest = (list(part) for part in parts)
+    variance, *rest, groups = (list(part) for part in parts)
     variance = np.stack(variance, 1)
-    return RoiCalibration(variance, *(np.stack(part) for part in rest), _correlation(blind, variance))
+    grouped = Groups(*(np.stack(part) for part in zip(*groups, strict=True)))
+    return RoiCalibration(variance, *(np.stack(part) for part in rest), grouped, _correlation(blind, variance))
 
 
-def _calibrate(moments: Region, segment: np.ndarray, k: int) -> tuple[np.ndarray, ...]:
+def _calibrate(moments: Region, segment: np.ndarray, k: int) -> tuple:
     noise = _noise(moments, k)
     squared = (moments.raw[:, k] - moments.mean[:, k]) ** 2 / noise
     stated = moments.covariance[:, :, k, k] / noise
@@ -98,16 +115,35 @@ def _calibrate(moments: Region, segment: np.ndarray, k: int) -> tuple[np.ndarray
     weights = _fit(squared, stated, why)
     ratio = np.einsum("j,jtn->tn", weights, why)
     factor = _own_factor(squared - 1, ratio)
+    expected = _expected_by_the_other_half(squared, stated, why)
     seen = np.maximum((~np.isnan(squared)).sum(0), 2)
-    measured, spread = np.nanmean((squared - 1) * noise, 0), np.nanstd(squared * noise, 0)
     return (
         factor * ratio * noise,
-        np.mean(ratio * noise, 0),
-        measured,
-        spread / np.sqrt(seen),
+        np.mean(expected * noise, 0),
+        np.nanmean((squared - 1) * noise, 0),
+        np.nanstd(squared * noise, 0) / np.sqrt(seen),
         factor,
         weights * why.mean((1, 2)),
+        _grouped(squared - 1, expected),
     )
+
+
+def _expected_by_the_other_half(squared: np.ndarray, stated: np.ndarray, why: np.ndarray) -> Float[np.ndarray, "T N"]:
+    fold = np.arange(len(squared)) * FOLDS // len(squared) % 2
+    out = np.empty_like(stated)
+    for half in (0, 1):
+        weights = _fit(np.where(fold[:, None] == half, np.nan, squared), stated, why)
+        out[fold == half] = np.einsum("j,jtn->tn", weights, why[:, fold == half])
+    return out
+
+
+def _grouped(excess: Float[np.ndarray, "T N"], expected: Float[np.ndarray, "T N"]) -> Groups:
+    known = ~np.isnan(excess)
+    excess, expected = excess[known], expected[known]
+    member = np.searchsorted(np.quantile(expected, GROUPS), expected, side="right")
+    count = np.maximum(np.bincount(member, minlength=len(GROUPS) + 1), 1)
+    mean, square, predicted = (np.bincount(member, x, len(GROUPS) + 1) / count for x in (excess, excess**2, expected))
+    return Groups(predicted, mean, np.sqrt(np.maximum(square - mean**2, 0) / count))
 
 
 def causes(

@@ -119,7 +119,18 @@ def calibration_summary(calibration: Json | None) -> Json | None:
         "roi_within_2_se": agree,
         "roi_factor_median": _median(as_floats(roi.get("factor"))),
         "rois_measured_not_positive": int((measured <= 0).sum()),
+        **_active_frames(roi.get("groups")),
     }
+
+
+def _active_frames(groups: Json | None) -> Json:
+    """Measured over predicted error variance in the 3 % of frames where it is expected to be largest (97–99, 99–100 %)."""
+    if groups is None:
+        return {}
+    predicted, measured, se = (as_floats(groups[name])[-2:] for name in ("predicted", "measured", "measured_se"))
+    size = np.array([2.0, 1.0])
+    doubt = float(np.sqrt((size**2 * se**2).sum()) / (size * predicted).sum())
+    return {"active_ratio": _ratio(size * measured, size * predicted), "active_ratio_se": doubt}
 
 
 def roi_table(sources: Sources) -> list[Json]:

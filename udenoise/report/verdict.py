@@ -88,8 +88,16 @@ def _calibration(calibration: Json | None) -> str:
     return (
         f"Checked on this movie without ground truth, the measured error variance over all ROIs {judged} the "
         f"predicted one (measured / predicted = {number(ratio, 2)}{f' ± {number(se, 2)}' if se else ''})"
-        f"{f'; the corridors contain a factor on it, {number(factor)} in the median' if factor else ''}."
+        f"{f'; the corridors contain a factor on it, {number(factor)} in the median' if factor else ''}"
+        f"{_active(calibration)}."
     )
+
+
+def _active(calibration: Json) -> str:
+    ratio, se = calibration.get("active_ratio"), calibration.get("active_ratio_se")
+    if ratio is None:
+        return ""
+    return f"; in the 3 % of frames with the largest expected error the ratio is {number(ratio, 2)} ± {number(se, 2)}"
 
 
 def _nu(traces: Json | None) -> str:

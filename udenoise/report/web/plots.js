@@ -62,6 +62,7 @@ function calibrationPlots() {
   const roi = calibration.roi;
   if (roi && (roi.predicted || []).length) roiCalibration(parent, roi);
   else absent(parent, 'No calibration per ROI: the run had no ROIs.');
+  if (roi && roi.groups) groupCalibration(parent, roi);
   return scaleCalibration(parent, calibration);
 }
 
@@ -94,6 +95,25 @@ function roiCalibration(parent, roi) {
       + (negative ? `${negative} measured variance${negative === 1 ? ' is' : 's are'} not positive and cannot be shown on log axes.` : '') });
   area.id = 'roi-calibration';
   area.on('plotly_click', event => { if (event.points[0].curveNumber === 1) choose(event.points[0].pointNumber); });
+}
+
+function groupCalibration(parent, roi) {
+  const { predicted, measured, measured_se: se } = roi.groups, top = Math.max(...predicted, ...measured) * 1.1;
+  const names = { always: 'always there', stated: 'stated by the network', change: 'change of the trace', rise: 'rise of the trace',
+    activity: 'height above rest' };
+  const total = Object.values(roi.causes).reduce((sum, share) => sum + share, 0);
+  const shares = Object.entries(roi.causes).filter(([, share]) => share / total > .005)
+    .map(([name, share]) => `${names[name] || name} ${percent(share / total)}`);
+  return plot(parent, [{ x: [0, top], y: [0, top], mode: 'lines', type: 'scatter', name: 'measured = predicted', hoverinfo: 'skip',
+    line: { color: '#d9480f', dash: 'dash', width: 1.6 } },
+  { x: predicted, y: measured, type: 'scatter', mode: 'markers', name: 'group of frames', marker: { color: TEAL, size: 8 },
+    error_y: { type: 'data', array: se, color: 'rgba(11,110,127,.5)', thickness: 1.2, width: 3 },
+    text: ['quietest half', '50 to 80 %', '80 to 90 %', '90 to 97 %', '97 to 99 %', 'last 1 %'],
+    hovertemplate: '%{text}<br>predicted %{x:.3g}<br>measured %{y:.3g}<extra></extra>' }],
+  { xaxis: axis('predicted error variance / noise variance'), yaxis: axis('measured / noise variance'), showlegend: true, height: 380 },
+  { title: 'Frames at rest and in action', note: 'Frames of all ROIs, from the half where the smallest error is expected to the last '
+    + 'hundredth, where cells change fastest. Predicted by a fit to the other half of the recording. '
+    + `Where the error comes from: ${shares.join(', ')}.` });
 }
 
 function scaleCalibration(parent, calibration) {
