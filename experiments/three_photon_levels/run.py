@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from udenoise.config import Config, SimulationConfig
+from udenoise.config import Config, MovieConfig, SimulationConfig
 from udenoise.demonstration import judge, markdown, plain, print_outcomes, write_simulation
 from udenoise.io.store import read_json, write_json
 from udenoise.pipeline import run
@@ -38,36 +38,38 @@ def main(folder: Path, naomi: Path | None) -> None:
         place = folder / str(number)
         if not (place / "simulation" / "truth.npz").is_file():
             write_simulation(settings, place / "simulation")
-        outcomes[name], seconds[name] = measure(place, place / "simulation" / "movie.tif")
+        outcomes[name], seconds[name] = measure(place, place / "simulation" / "movie.tif", None)
     for name, level in NAOMI.items() if naomi else ():
         place = folder / level
-        borrow(naomi, level, place / "simulation")
-        outcomes[name], seconds[name] = measure(place, naomi / f"movie_{level}.tif")
+        rate = borrow(naomi, level, place / "simulation")
+        outcomes[name], seconds[name] = measure(place, naomi / f"movie_{level}.tif", rate)
     print_outcomes(outcomes)
     write_json(folder / "outcomes.json", {name: plain(o) | {"seconds": seconds[name]} for name, o in outcomes.items()})
     (folder / "table.md").write_text(markdown(outcomes) + f"\n\n{time.strftime('%Y-%m-%d')}; seconds a movie: "
                                      + ", ".join(f"{s:.0f}" for s in seconds.values()) + "\n")  # fmt: skip
 
 
-def measure(place: Path, movie: Path) -> tuple:
+def measure(place: Path, movie: Path, frame_rate_hz: float | None) -> tuple:
     """Run the whole job on one movie, compare with its truth; the outcome and the seconds it took."""
-    run(movie, place / "run", place / "simulation" / "rois.npy", Config())
+    config = Config(movie=MovieConfig(frame_rate_hz=frame_rate_hz))
+    run(movie, place / "run", place / "simulation" / "rois.npy", config)
     outcome = judge(place / "run", place / "simulation" / "truth.npz")
     return outcome, sum(read_json(place / "run" / "timing.json").values())
 
 
-def borrow(naomi: Path, level: str, place: Path) -> None:
-    """The truth of a NAOMi movie as our own simulations write it, in counts."""
+def borrow(naomi: Path, level: str, place: Path) -> float:
+    """Write the truth of a NAOMi movie as our own simulations do, in counts; its frame rate in Hz."""
     place.mkdir(parents=True, exist_ok=True)
     with np.load(naomi / "truth.npz", allow_pickle=False) as truth:
         rois = truth["rois"].astype(np.float32)
         clean = truth["clean_photons"].astype(np.float32) * truth[f"counts_per_photon_{level}"]
         clean = (clean + truth[f"offset_{level}"]).astype(np.float32)
-        rate = truth["frame_rate_hz"]
+        rate = float(truth["frame_rate_hz"])
     weights = rois / rois.sum((1, 2), keepdims=True)
     traces = np.einsum("nyx,tyx->nt", weights, clean)
     np.save(place / "rois.npy", rois)
     np.savez(place / "truth.npz", traces=traces, clean=clean, frame_rate_hz=rate)
+    return rate
 
 
 if __name__ == "__main__":
