@@ -138,6 +138,17 @@ def test_lost_frames_do_not_calibrate():
     np.testing.assert_allclose(found.measured, calibrated(moments).measured, atol=6 * found.measured_se.max())
 
 
+@pytest.mark.parametrize("lost", [slice(0, 1), slice(None)])
+def test_regions_that_were_never_measured_keep_what_the_network_states(lost):
+    moments, _ = blind_moments(np.ones(4), T=50)
+    raw = moments.raw.copy()
+    raw[..., lost] = np.nan
+    found = calibrated(moments._replace(raw=raw))
+    assert np.isfinite(found.variance).all() and np.isnan(found.measured[0, lost]).all()
+    if lost == slice(None):
+        np.testing.assert_allclose(found.variance[:, 0], moments.covariance[:, :, 0, 0])
+
+
 def pairs(correlation: float, stated: float, T: int = 4000, N: int = 20, seed: int = 5) -> Region:
     """ROI and ring whose blind errors (variances 1, 2) correlate, beside what is stated; noise 1.5 and 1."""
     rng = np.random.default_rng(seed)

@@ -116,16 +116,23 @@ def _calibrate(moments: Region, segment: np.ndarray, k: int) -> tuple:
     ratio = np.einsum("j,jtn->tn", weights, why)
     factor = _own_factor(squared - 1, ratio)
     expected = _expected_by_the_other_half(squared, stated, why)
-    seen = np.maximum((~np.isnan(squared)).sum(0), 2)
     return (
         factor * ratio * noise,
         np.mean(expected * noise, 0),
-        np.nanmean((squared - 1) * noise, 0),
-        np.nanstd(squared * noise, 0) / np.sqrt(seen),
+        *_mean_and_se((squared - 1) * noise),
         factor,
         weights * why.mean((1, 2)),
         _grouped(squared - 1, expected),
     )
+
+
+def _mean_and_se(value: Float[np.ndarray, "T N"]) -> tuple[np.ndarray, np.ndarray]:
+    """Over the frames that were measured; NaN where there are none."""
+    count = (~np.isnan(value)).sum(0)
+    none, count = count == 0, np.maximum(count, 1)
+    mean = np.nansum(value, 0) / count
+    spread = np.nansum((value - mean) ** 2, 0) / count
+    return np.where(none, np.nan, mean), np.where(none, np.nan, np.sqrt(spread / count))
 
 
 def _expected_by_the_other_half(squared: np.ndarray, stated: np.ndarray, why: np.ndarray) -> Float[np.ndarray, "T N"]:
@@ -139,6 +146,8 @@ def _expected_by_the_other_half(squared: np.ndarray, stated: np.ndarray, why: np
 
 def _grouped(excess: Float[np.ndarray, "T N"], expected: Float[np.ndarray, "T N"]) -> Groups:
     known = ~np.isnan(excess)
+    if not known.any():
+        return Groups(*np.full((3, len(GROUPS) + 1), np.nan))
     excess, expected = excess[known], expected[known]
     member = np.searchsorted(np.quantile(expected, GROUPS), expected, side="right")
     count = np.maximum(np.bincount(member, minlength=len(GROUPS) + 1), 1)
@@ -178,6 +187,8 @@ def _slope(part: np.ndarray) -> np.ndarray:
 
 def _fit(squared: np.ndarray, stated: np.ndarray, why: np.ndarray) -> Float[np.ndarray, "causes"]:
     known = ~np.isnan(squared)
+    if not known.any():
+        return (np.array(CAUSES) == "stated").astype(float)
     size = why[:, known].mean(1)
     size = np.where(size > 0, size, 1.0)
     X = why[:, known] / size[:, None]
