@@ -14,6 +14,7 @@ from udenoise.roi_posterior import (
     fuse_regions,
     improve,
     left_after_fusion,
+    weigh_noise,
 )
 
 
@@ -211,6 +212,25 @@ def test_improved_predictions_err_less_and_stay_blind():
     assert stated == pytest.approx(after.mean(), abs=4 * np.sqrt(2 / after.size))
     heard = (left.left * left.fresh).sum() / (left.fresh**2).sum()
     assert heard == pytest.approx(0, abs=4 / np.sqrt(after.size))
+
+
+@pytest.mark.parametrize("misstated", [0.94, 1.0, 1.06])
+def test_noise_is_told_from_error_by_being_white(misstated):
+    """The noise model is off by a few per cent of the noise, which is more than the whole error."""
+    moments, response, truth = blind_pair(T=4000, N=40)
+    better, left = improve(moments, response, one_trial(moments))
+    wrong = better._replace(noise_variance=better.noise_variance / misstated)
+    found = weigh_noise(wrong, left, one_trial(moments))
+    assert found == pytest.approx(misstated, abs=0.012)
+    assert ((better.mean - truth) ** 2).mean() < 0.05
+
+
+def test_noise_of_few_frames_is_the_models():
+    moments, response, _ = blind_pair(T=12, N=2)
+    trials = np.arange(12)  # every frame a trial of its own: no lag is seen
+    assert np.isfinite(weigh_noise(moments, response, trials)).all()
+    nothing = moments._replace(raw=np.full_like(moments.raw, np.nan))
+    np.testing.assert_array_equal(weigh_noise(nothing, response, trials), 1.0)
 
 
 def test_what_fusion_leaves_of_fresh_noise_is_the_difference_of_two_fusions():

@@ -314,6 +314,8 @@ def load_moments(folder: Path) -> Region:
 def _extract(job: Run, recording: Recording, moments: Region, response: roi_posterior.Response) -> None:
     trials = segments(recording)
     improved, response = roi_posterior.improve(moments, response, trials)
+    noisier = roi_posterior.weigh_noise(improved, response, trials)
+    improved = improved._replace(noise_variance=improved.noise_variance * noisier[:, None])
     calibration = roi_posterior.calibrate_rois(improved, moments, trials)
     fused = roi_posterior.fuse_regions(improved, calibration)
     memory = _memory(job, roi_posterior.left_after_fusion(improved, calibration, response))
@@ -322,7 +324,8 @@ def _extract(job: Run, recording: Recording, moments: Region, response: roi_post
             moments.raw, fused, memory, job.config.trace, job.movie.frame_rate_hz, job.config.seed, bar
         )
     about = read_json(job.folder / "calibration.json")
-    write_json(job.folder / "calibration.json", about | {"roi": _about(calibration), "memory": memory._asdict()})
+    roi = _about(calibration) | {"noise_factor": float(noisier[0])}
+    write_json(job.folder / "calibration.json", about | {"roi": roi, "memory": memory._asdict()})
     save_rois_npz(job.folder / "rois.npz", job.rois)
     save_traces(job.folder / "traces.zarr", result, job.rois.names, job.movie.frame_rate_hz)
     write_csv(job.folder / "traces.csv", result, job.rois.names, job.movie.frame_rate_hz)

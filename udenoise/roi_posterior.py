@@ -23,6 +23,14 @@ GROUPS = (0.5, 0.8, 0.9, 0.97, 0.99)
 """Quantiles of the expected error that part the groups of frames in which it is checked."""
 LEAST_STATED = 0.1
 """The error variance is at least this share of what the network states, whatever the residuals say."""
+QUIET = 0.9
+"""Quantile of change, rise and height above which frames do not count for the noise."""
+WHITE_LAGS = 6
+"""Lags (frames) at which the covariance of the errors is measured."""
+SHAPE_DOUBT = 0.15
+"""Relative error of the errors' variance when it is continued from these lags to lag 0."""
+NOISE_DOUBT = 0.01
+"""Relative error of the noise model's variance of a region's raw trace."""
 PRIOR_FRAMES = 100
 """Weight of the network's own statement against the residuals, in frames of one region."""
 
@@ -91,6 +99,57 @@ def _improve(moments: Region, response: Response, segment: np.ndarray, k: int) -
 
 def _noise(moments: Region, k: int) -> Float[np.ndarray, "T N"]:
     return np.maximum(moments.noise_variance[:, k], 1e-9)
+
+
+def weigh_noise(moments: Region, response: Response, segment: Int[np.ndarray, "T"]) -> Float[np.ndarray, "K"]:
+    """Noise variance of the regions' raw traces over what the noise model says, one factor for ROIs and one for rings.
+
+    After filtering the error may be 3 % of the noise, which no photon-transfer curve knows that well. But noise is white and
+    errors are not: with `h(k) = E[n_t μ_{t+k}]/n`, the error's covariance at lag k is `E[r_t r_{t+k}]/n + h(k) + h(−k)`, whatever
+    n is. Continued to lag 0 in the shape of the response to fresh noise, it leaves the noise. Both accounts are weighed.
+    """
+    return np.array([_weigh_noise(moments, response, segment, k) for k in range(moments.raw.shape[1])])
+
+
+def _weigh_noise(moments: Region, response: Response, segment: np.ndarray, k: int) -> float:
+    unit = np.sqrt(_noise(moments, k))
+    span = slice(response.start, response.start + len(response.fresh))
+    fresh, left = response.fresh[:, k] / unit[span], response.left[:, k] / unit[span]
+    residual = np.where(_quiet(moments, segment, k), (moments.raw[:, k] - moments.mean[:, k]) / unit, np.nan)
+    by_lags, chance = _error_by_lags(residual, segment, fresh, left, segment[span])
+    if not np.isfinite(chance):
+        return 1.0
+    squared, count = np.nanmean(residual**2), (~np.isnan(residual)).sum()
+    doubt = np.array([chance + (SHAPE_DOUBT * by_lags) ** 2, 2 / count + NOISE_DOUBT**2])
+    error = np.average([by_lags, squared - 1], weights=1 / doubt)
+    return float(np.clip(squared - error, 0.8, 1.25))
+
+
+def _error_by_lags(
+    residual: np.ndarray, segment: np.ndarray, fresh: np.ndarray, left: np.ndarray, fresh_segment: np.ndarray
+) -> tuple[float, float]:
+    """Variance of the error in units of the noise, from lags 1 … WHITE_LAGS alone, and its sampling variance."""
+    lags = range(1, min(WHITE_LAGS, len(fresh) // 4) + 1)
+    power = np.mean(fresh**2)
+    shape = np.array([_lagged(left, left, j, fresh_segment) for j in lags]) / np.mean(left**2)
+    heard = np.array([_lagged(fresh, left, j, fresh_segment) + _lagged(left, fresh, j, fresh_segment) for j in lags])
+    covariance = np.array([_lagged(residual, residual, j, segment) for j in lags]) + heard / power
+    known, count = np.sum(shape**2), (~np.isnan(residual)).sum()
+    if known == 0 or count == 0:
+        return 0.0, np.inf
+    return float(shape @ covariance / known), (1 / count + 2 * np.mean(left**2) / power / left.size) / known
+
+
+def _quiet(moments: Region, segment: np.ndarray, k: int) -> np.ndarray:
+    noise = _noise(moments, k)
+    change, rise, height = causes(moments.mean[:, k], np.ones_like(noise), noise, segment)[2:]
+    return np.all([part <= np.quantile(part, QUIET) for part in (change, rise, height)], axis=0)
+
+
+def _lagged(a: np.ndarray, b: np.ndarray, lag: int, segment: np.ndarray) -> float:
+    """Mean of a_t b_{t+lag} within trials; 0 where there is none."""
+    product = (a[:-lag] * b[lag:])[segment[:-lag] == segment[lag:]]
+    return float(np.nanmean(product)) if np.any(~np.isnan(product)) else 0.0
 
 
 def calibrate_rois(moments: Region, blind: Region, segment: Int[np.ndarray, "T"]) -> RoiCalibration:

@@ -113,7 +113,8 @@ function groupCalibration(parent, roi) {
   { xaxis: axis('predicted error variance / noise variance'), yaxis: axis('measured / noise variance'), showlegend: true, height: 380 },
   { title: 'Frames at rest and in action', note: 'Frames of all ROIs, from the half where the smallest error is expected to the last '
     + 'hundredth, where cells change fastest. Predicted by a fit to the other half of the recording. '
-    + `Where the error comes from: ${shares.join(', ')}.` });
+    + `Where the error comes from: ${shares.join(', ')}.`
+    + (Number.isFinite(roi.noise_factor) ? ` Noise of the raw traces: ${roi.noise_factor.toFixed(3)} times what the noise model says.` : '') });
 }
 
 function scaleCalibration(parent, calibration) {
