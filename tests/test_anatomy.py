@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import movie_counts
 
-from udenoise.anatomy import Anatomy, estimate_anatomy, leave_one_out, load_anatomy, save_anatomy
+from udenoise.anatomy import Anatomy, anatomy_maps, estimate_anatomy, half_of, leave_one_out, load_anatomy, save_anatomy
 from udenoise.errors import InputError
 from udenoise.io import open_movie
 from udenoise.noise import NoiseModel, estimate_noise, good_rows
@@ -159,3 +160,16 @@ def test_neurofinder_cells_stand_out():
     assert (anatomy.count == 600 - np.bincount(noise.bad_rows[:, 1], minlength=224)[:, None]).all()
     assert anatomy.mean.min() > 5 and np.isfinite(np.stack(anatomy[2:])).all()
     assert np.quantile(anatomy.correlation, 0.99) > 4 * abs(np.median(anatomy.correlation))
+
+
+def test_maps_of_the_halves_are_the_images_of_their_frames():
+    counts = movie_counts(80, 12, 14)
+    noise = noise_of(counts)
+    first = half_of(np.arange(80), 80) == 0
+    assert first.sum() == 40 and first[:4].all() and not first[4:8].any()
+    maps = anatomy_maps(open_movie(counts), noise)
+    for half, chosen in enumerate((first, ~first)):
+        alone = estimate_anatomy(open_movie(counts[chosen]), noise._replace(frame_mean=noise.frame_mean[chosen]))
+        np.testing.assert_allclose(maps[half, ..., 1], alone.correlation, atol=0.02)  # the field is centred differently
+        expected = np.arcsinh(alone.excess / noise.pixel_variance(alone.mean))
+        np.testing.assert_allclose(maps[half, ..., 0], expected, atol=0.02)

@@ -133,3 +133,10 @@ def test_interruption_is_one_line(workplace, capsys, monkeypatch):
         main(["report", "run"])
     assert stop.value.code == 130
     assert capsys.readouterr().err == "udenoise: interrupted; the same command goes on from here\n"
+
+
+def test_every_subcommand_is_a_function_of_the_same_name():
+    from udenoise import cli, stages
+
+    parts = [kind.__metadata__[0].name for kind in cli.Command.__args__]
+    assert sorted(parts) == stages.__all__ and all(callable(getattr(stages, name)) for name in parts)

@@ -113,7 +113,7 @@ def test_predictions_do_not_depend_on_the_unit_of_counts():
         scale = Scaling(2.0 * k, 10.0 * k**2, 1.0 * k**2, np.array([100 * k, 20 * k, 14 * k], np.float32))
         run = jax.jit(lambda *seen, scale=scale: predict(denoiser.params, denoiser.config, scale, *seen))
         seen = (jnp.asarray(k * averages, jnp.float32), weights, jnp.asarray(k * mean, jnp.float32))
-        priors.append(run(*seen, jnp.ones((1, 16, 24))))
+        priors.append(run(*seen, jnp.ones((1, 16, 24)), jnp.zeros((1, 16, 24, 0))))
     for one, other in zip(*priors, strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-4)
 

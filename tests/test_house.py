@@ -28,6 +28,7 @@ FLOORS = (
     ("runfolder",),
     ("pipeline",),
     ("demonstration",),
+    ("stages",),
     ("cli",),
     ("__main__",),
 )

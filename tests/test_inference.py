@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import SMALL, correlated, movie_counts, random_denoiser, recording_of
 
-from udenoise.anatomy import Anatomy, estimate_anatomy
+from udenoise.anatomy import Anatomy, anatomy_maps, estimate_anatomy
 from udenoise.config import DenoiseConfig
 from udenoise.inference import measure_scales, predict_chunk, prepare, read_chunk, stream
 from udenoise.io import Movie
@@ -107,22 +107,43 @@ def changed(recording: Recording, t: int) -> Recording:
     return Recording(movie, recording.noise, estimate_anatomy(movie, recording.noise))
 
 
+def mapped(recording: Recording) -> Recording:
+    return recording._replace(maps=anatomy_maps(recording.movie, recording.noise))
+
+
 def prior_of(inference, t: int, chunk: int = 8):
     first = t // chunk * chunk
     prior = predict_chunk(inference, read_chunk(inference, first, chunk))
     return jax.tree.map(lambda x: np.asarray(x[t - first]), prior)
 
 
-@pytest.mark.parametrize("t", [0, 11, T - 1])
-def test_the_prior_does_not_depend_on_the_hidden_frame_bit_by_bit(recording, eights, monkeypatch, t):
-    """The windows and the mean image leave it out; the field's centre and spread are numbers of the denoiser, held."""
+@pytest.mark.parametrize(("given", "t"), [("mean", 0), ("mean", 11), ("mean", T - 1), ("none", 11), ("baseline", 11),
+                                          ("std", 11), ("correlation", 0), ("correlation", 11)])  # fmt: skip
+def test_the_prior_does_not_depend_on_the_hidden_frame_bit_by_bit(recording, monkeypatch, given, t):
+    """The windows and the images leave it out; the field's centre and spread are numbers of the denoiser, held."""
     scale = scaling(recording)
     monkeypatch.setattr("udenoise.inference.scaling", lambda _: scale)
-    other = machine(changed(recording, t), chunk=8)
-    for name, x, y in zip(("deviation", "diagonal", "factors"), prior_of(eights, t), prior_of(other, t), strict=True):
+    monkeypatch.setattr("udenoise.recording.centre", lambda _: float(scale.level[0]))
+    one, other = (machine(mapped(r), config=replace(SMALL, anatomy=given), chunk=8)
+                  for r in (recording, changed(recording, t)))  # fmt: skip
+    for name, x, y in zip(("deviation", "diagonal", "factors"), prior_of(one, t), prior_of(other, t), strict=True):
         np.testing.assert_array_equal(x, y, err_msg=name)
     near = t - 1 if t else 1
-    assert not np.array_equal(prior_of(eights, near).deviation, prior_of(other, near).deviation)
+    assert not np.array_equal(prior_of(one, near).deviation, prior_of(other, near).deviation)
+
+
+@pytest.mark.parametrize("given", ["none", "baseline", "std", "correlation"])
+def test_every_choice_of_anatomy_is_a_network_of_its_own(recording, given):
+    seen = mapped(recording)
+    usual, other = (prior_of(machine(seen, config=replace(SMALL, anatomy=a), chunk=8), 11) for a in ("mean", given))
+    assert not np.allclose(usual.deviation, other.deviation) and np.isfinite(other.deviation).all()
+
+
+def test_tiles_leave_no_seam_in_maps(recording):
+    config = replace(SMALL, anatomy="correlation")
+    wide = mapped(recording_of(movie_counts(12, 24, 240)))
+    one, other = (prior_of(machine(wide, regions=False, config=config, chunk=8, tile=tile), 3) for tile in (512, 112))
+    assert_close(one, other)
 
 
 def test_frames_beyond_the_movie_are_empty(eights):

@@ -146,3 +146,21 @@ def test_a_crop_without_a_good_pixel_costs_nothing_and_is_finite(score, prior):
     value, gradient = jax.value_and_grad(lambda p: score(nothing, nothing, p, jnp.ones((1, Y, X))))(prior)
     assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize(("likelihood", "hears_covariance"), [("composite", True), ("pixels", False), ("joint", True)])
+def test_only_pixels_are_deaf_to_which_errors_go_together(likelihood, hears_covariance):
+    """Same variance everywhere, errors shared in truth: who prefers the shared statement?"""
+    rng = np.random.default_rng(6)
+    B, image = 32, jnp.ones((32, Y, X))
+    maps = np.full((Y, X, R), 0.5, np.float32)
+    phi = dense_phi(maps, SPACING)
+    signal = (rng.standard_normal((B, phi.shape[1])) @ phi.T).reshape(B, Y, X)
+    residual = jnp.asarray(signal + rng.standard_normal((B, Y, X)), jnp.float32)
+    variance = jnp.asarray((phi**2).sum(1).reshape(Y, X), jnp.float32)
+    ones = tuple(box_noise_factor(white(), side) for side in SCALES)
+    loss = jax.jit(partial(composite_nll, kernel_factors=ones, spacing=SPACING, likelihood=likelihood))
+    shared = Prior(0 * image, 1e-6 * image, jnp.broadcast_to(maps, (B, Y, X, R)))
+    own = Prior(0 * image, variance * image, 0 * shared.factors)
+    gain = float(loss(residual, image, own, image) - loss(residual, image, shared, image))
+    assert (gain > 0.01) == hears_covariance and gain > -1e-3

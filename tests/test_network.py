@@ -14,6 +14,7 @@ from udenoise.network import Prior
 from udenoise.recording import Scaling
 
 T, Y, X, CONTEXT = 9, 16, 24, SMALL.context
+NO_MAPS = jnp.zeros((1, Y, X, 0))
 SCALE = Scaling(2.0, 10.0, 1.0, np.array([100.0, 20.0, 14.0], np.float32))
 
 
@@ -121,7 +122,7 @@ def setting() -> Setting:
         mean = (movie.sum(0) - movie[t])[None] / (T - 1)  # without frame t
         around = jax.lax.dynamic_slice_in_dim(jnp.pad(movie, ((CONTEXT, CONTEXT), (0, 0), (0, 0))), t, 2 * CONTEXT + 1)
         averages = jnp.einsum("kw,wyx->kyx", weights[t], around)[None]
-        return predict(denoiser.params, denoiser.config, SCALE, averages, weights[t][None], mean, ratio)
+        return predict(denoiser.params, denoiser.config, SCALE, averages, weights[t][None], mean, ratio, NO_MAPS)
 
     return Setting(jnp.asarray(rng.poisson(100, (T, Y, X)), jnp.float32), prior)
 

@@ -353,3 +353,21 @@ def test_traces_of_other_rois(finished, known, tmp_path):
     with pytest.raises(InputError, match="not a udenoise run"):
         pipeline.traces(tmp_path, tmp_path / "one.npy")
     pipeline.report(folder)
+
+
+def test_another_anatomy_and_likelihood_through_run_traces_and_denoise(known, tmp_path):
+    """The maps are made where they are needed: for training, for other ROIs, and where a denoiser is applied."""
+    config = replace(
+        TINY,
+        network=replace(TINY.network, anatomy="correlation"),
+        train=replace(TINY.train, likelihood="joint"),
+    )
+    np.save(tmp_path / "movie.npy", known[0])
+    known = tmp_path / "movie.npy", known[1]
+    run = go(known, tmp_path / "run", config)
+    assert (run / "anatomy_halves.zarr").is_dir()
+    again = pipeline.traces(run, known[1], tmp_path / "traces", quiet=True)
+    assert_same(arrays(run / "traces.zarr"), arrays(again / "traces.zarr"))
+    applied = go(known, tmp_path / "applied", denoiser=run / "denoiser")
+    for name in ("mean/0", "sd/0"):
+        np.testing.assert_array_equal(*(arrays(f / "posterior.zarr")[name] for f in (run, applied)))

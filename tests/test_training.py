@@ -133,11 +133,11 @@ def test_a_second_step_compiles_nothing(recording):
     state = training.TrainState(params, copy, optimiser.init(params), jnp.zeros((), int), jax.random.key(1))
     pool = load_pool(recording, C, 64, np.ones(60, bool), 0, 0)
     rng = np.random.default_rng(0)
-    state, _ = step(state, draw_batch(pool, recording, C, 32, 2, rng, augment=True))
+    state, _ = step(state, draw_batch(pool, recording, SMALL, 32, 2, rng, augment=True))
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
     try:
-        state, loss = step(state, draw_batch(pool, recording, C, 32, 2, rng, augment=True))
+        state, loss = step(state, draw_batch(pool, recording, SMALL, 32, 2, rng, augment=True))
         loss.block_until_ready()
     finally:
         jax.monitoring.clear_event_listeners()
@@ -197,7 +197,7 @@ def test_a_long_movie_is_visited_in_blocks_with_full_context():
 def test_batches_hold_the_hidden_frame_nowhere_but_in_the_target():
     recording = numbered(200)
     pool = load_pool(recording, C, 512, np.ones(200, bool), 0, 0)
-    batch = draw_batch(pool, recording, C, 16, 64, np.random.default_rng(0), augment=True)
+    batch = draw_batch(pool, recording, SMALL, 16, 64, np.random.default_rng(0), augment=True)
     t = batch.hidden[:, 0, 0]
     assert not batch.frames[:, C].any() and not batch.weights[:, :, C].any()
     np.testing.assert_allclose(batch.mean[:, 0, 0], (199 * 100 - t) / 199, rtol=1e-5)
@@ -215,7 +215,7 @@ def test_crops_are_turned_together_and_only_where_noise_allows(recording, kernel
     picture = movie_counts(10, 16, 16, seed=5)[0]
     still = recording_of(np.broadcast_to(picture, (20, 16, 16)).copy(), kernel=kernel)
     pool = load_pool(still, C, 64, np.ones(20, bool), 0, 0)
-    batch = draw_batch(pool, still, C, 16, 200, np.random.default_rng(1), augment=True)
+    batch = draw_batch(pool, still, SMALL, 16, 200, np.random.default_rng(1), augment=True)
     np.testing.assert_allclose(batch.mean, batch.hidden, rtol=1e-5)
     seen = np.unique(batch.hidden.reshape(200, -1), axis=0)
     assert len(seen) == turns
@@ -227,7 +227,7 @@ def test_crops_are_turned_together_and_only_where_noise_allows(recording, kernel
 def test_masked_rows_are_no_targets():
     recording = recording_of(movie_counts(20, 16, 16), bad_rows=[(t, 5) for t in range(20)])
     pool = load_pool(recording, C, 64, np.ones(20, bool), 0, 0)
-    batch = draw_batch(pool, recording, C, 16, 4, np.random.default_rng(0), augment=False)
+    batch = draw_batch(pool, recording, SMALL, 16, 4, np.random.default_rng(0), augment=False)
     assert not batch.good[:, 5].any() and batch.good.sum() == 4 * 15 * 16
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 from udenoise.arrays import Frames, Image, RawFrames, Rows
 from udenoise.errors import InputError
@@ -16,6 +16,8 @@ from udenoise.noise import NoiseModel, good_rows
 NEIGHBOURS = ((0, 1), (1, -1), (1, 0), (1, 1))
 """Half of the eight; the other half are the same pairs seen from the other pixel."""
 PIXELS_AT_ONCE, REFERENCE_FRAMES = 2**22, 16
+HALF_BLOCKS = 20
+"""Blocks of time that belong to one half of the movie and to the other in turn."""
 
 
 class Anatomy(NamedTuple):
@@ -49,25 +51,52 @@ class _Sums(NamedTuple):
     maximum: np.ndarray  # Y X
 
 
-def estimate_anatomy(movie: Movie, noise: NoiseModel, progress: Callable[[int], object] | None = None) -> Anatomy:
+def estimate_anatomy(
+    movie: Movie,
+    noise: NoiseModel,
+    progress: Callable[[int], object] | None = None,
+    counted: Bool[np.ndarray, "T"] | None = None,
+) -> Anatomy:
     """Summary images of a movie (T Y X counts), read once; bad rows and frames count nowhere.
 
     Slow common changes (bleaching, ramps, neuropil that glows everywhere) would light up in every pixel, so `excess`
     and `correlation` are taken after linear regression of each pixel on the field's brightness (`noise.frame_mean`).
     `excess` is that variance minus `noise.pixel_variance(mean)`; `correlation` is that covariance minus the noise's own,
     `sqrt(v v') ρ`, over the standard deviations (noise included): a dim cell is less correlated than a bright one.
-    `progress(frames done)` is called per chunk. Raises InputError where no frame is good.
+    `progress(frames done)` is called per chunk; `counted` leaves frames out. Raises InputError where no frame is good.
     """
-    reference = _reference(movie, noise)
+    counted = np.ones(len(movie), bool) if counted is None else counted
+    reference = _reference(movie, noise, counted)
     field = (noise.frame_mean - noise.frame_mean.mean()).astype(np.float64)
     sums = _empty(movie.shape[1:])
     for start, frames in movie.chunks(max(1, PIXELS_AT_ONCE // (movie.shape[1] * movie.shape[2]))):
         stop = start + len(frames)
-        good = good_rows(noise, start, stop, movie.shape[1])
+        good = good_rows(noise, start, stop, movie.shape[1]) & counted[start:stop, None]
         sums = _add(sums, _sums(frames, good, field[start:stop], reference))
         if progress:
             progress(stop)
     return _images(sums, reference, noise)
+
+
+def half_of(frame: Int[np.ndarray, "n"], frames: int) -> Int[np.ndarray, "n"]:
+    """0 or 1 in turn, by blocks of time."""
+    return frame // max(frames // HALF_BLOCKS, 1) % 2
+
+
+def anatomy_maps(
+    movie: Movie, noise: NoiseModel, progress: Callable[[int], object] | None = None
+) -> Float32[np.ndarray, "2 Y X 2"]:
+    """Variance above noise, `arcsinh(excess/noise)`, and correlation image of the two halves (`half_of`) of a movie.
+
+    What is shown with a frame is the map of the half that the frame is not in: it cannot know the frame.
+    """
+    half, T = half_of(np.arange(len(movie)), len(movie)), len(movie)
+    images = []
+    for number in (0, 1):
+        report = None if progress is None else lambda done, before=number * T: progress((before + done) // 2)
+        a = estimate_anatomy(movie, noise, report, half == number)
+        images.append(np.stack([np.arcsinh(a.excess / noise.pixel_variance(a.mean)), a.correlation], axis=-1))
+    return np.stack(images).astype(np.float32)
 
 
 def leave_one_out(anatomy: Anatomy, frames: RawFrames, good: Rows) -> Frames:
@@ -95,10 +124,12 @@ def load_anatomy(path: str | Path) -> Anatomy:
     return Anatomy(*(np.asarray(arrays[name]) for name in Anatomy._fields))
 
 
-def _reference(movie: Movie, noise: NoiseModel) -> np.ndarray:
+def _reference(movie: Movie, noise: NoiseModel, counted: np.ndarray) -> np.ndarray:
     """A rough mean image, so that variances are no differences of large numbers; the same whatever the chunks."""
-    frames = movie.read(0, min(len(movie), REFERENCE_FRAMES))
-    good = good_rows(noise, 0, len(frames), movie.shape[1])[:, :, None]
+    first = int(counted.argmax())
+    frames = movie.read(first, min(first + REFERENCE_FRAMES, len(movie)))
+    stop = first + len(frames)
+    good = (good_rows(noise, first, stop, movie.shape[1]) & counted[first:stop, None])[:, :, None]
     return np.where(good, frames, 0).sum(0, dtype=np.float64) / np.maximum(good.sum(0), 1)
 
 

@@ -4,6 +4,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 Baseline = Literal["median", "percentile", "rolling-percentile", "maximin"]
+AnatomyInput = Literal["none", "baseline", "mean", "std", "correlation"]
+Likelihood = Literal["composite", "pixels", "joint"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class NetworkConfig:
     """Frames seen on each side of the hidden one; by default from frame rate and indicator, at most 60."""
     indicator_time_constant_s: float = 1.0
     """Decay time of the indicator (GCaMP6f about 0.7, 6m 1.0, 6s 1.5)."""
+    anatomy: AnatomyInput = "mean"
+    """What the network knows of the field, each the one before and more: nothing; the mean image as the baseline its output is
+    added to; also as an input; the variance above noise as well; the correlation image as well."""
     projection: int = 8
     """Channels per pixel after the projection in time."""
     widths: tuple[int, int, int] = (32, 48, 64)
@@ -50,6 +55,8 @@ class TrainConfig:
     """Crops a step."""
     crop: int = 64
     """Side of a training crop in pixels (a multiple of 16)."""
+    likelihood: Likelihood = "composite"
+    """Score of a prediction: squares of 1 to 16 pixels and their covariance; single pixels; or the covariance alone."""
     learning_rate: float = 4e-3
     """Peak learning rate (warm-up, then cosine)."""
     validate_every: int = 250

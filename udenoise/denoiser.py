@@ -46,13 +46,16 @@ def predict(
     weights: Array,
     mean: Array,
     ratio: Array,
+    maps: Array,
     key: Array | None = None,
 ) -> Prior:
-    """The prior of hidden frames (B Y X, whitened), from window averages (B K Y X), their weights, hidden means, noise ratio."""
+    """The prior of hidden frames (B Y X, whitened), from window averages (B K Y X), their weights, and what is known without
+    the hidden frames: their mean images, noise ratio (B Y X) and further maps (B Y X E)."""
     sigma = scale.sigma(mean, ratio)
     windows = network.whiten_windows(averages, weights, mean, sigma)
     missing = 1.0 - (jnp.sum(weights, axis=-1) > 0.5)
-    return network.apply(params, config, windows, missing, network.anatomy_features(mean, sigma, scale.level), key)
+    anatomy = network.anatomy_features(mean, sigma, scale.level, maps, config.anatomy)
+    return network.apply(params, config, windows, missing, anatomy, key)
 
 
 def save_denoiser(denoiser: Denoiser, path: Path, record: dict[str, Any] | None = None) -> None:

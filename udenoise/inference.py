@@ -15,7 +15,7 @@ from udenoise.config import DenoiseConfig
 from udenoise.denoiser import Denoiser, predict
 from udenoise.network import HALO, STRIDE, Prior
 from udenoise.posterior import Evidence, FramePosterior, Recalibration, ScaleMoments, fuse, recalibrated, scale_moments
-from udenoise.recording import Recording, hidden_means, read_frames, scaling, segments, usable_frames
+from udenoise.recording import Recording, hidden_maps, hidden_means, read_frames, scaling, segments, usable_frames
 from udenoise.regions import Regions
 from udenoise.training import kernel_factors
 
@@ -30,6 +30,7 @@ class Chunk(NamedTuple):
     averages: np.ndarray
     weights: np.ndarray
     evidence: Evidence
+    maps: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def prepare(
     spacing = denoiser.config.lattice_spacing
     frame = partial(fuse, scale=scale, spacing=spacing, kernel_factors=factors, regions=regions)
 
-    def blind(averages: Array, weights: Array, mean: Array, ratio: Array, key: Array) -> Prior:
-        one = partial(predict, denoiser.params, denoiser.config, scale, averages, weights, mean, ratio)
+    def blind(averages: Array, weights: Array, mean: Array, ratio: Array, maps: Array, key: Array) -> Prior:
+        one = partial(predict, denoiser.params, denoiser.config, scale, averages, weights, mean, ratio, maps)
         return _with_dropout(one, key, config.dropout_draws)
 
     def fused(prior: Prior, evidence: Evidence, by: Recalibration) -> FramePosterior:
@@ -86,7 +87,7 @@ def read_chunk(inference: Inference, start: int, size: int, change: Change | Non
     first = start - context
     frames, good = read_frames(recording, first, start + size + context)
     own = slice(context, context + size)
-    mean = hidden_means(recording, frames[own], good[own])
+    mean = hidden_means(recording, frames[own], good[own], inference.denoiser.config.anatomy)
     frames = frames if change is None else change(first, frames)
     T = len(recording.movie)
     hidden = np.minimum(np.arange(start, start + size), T - 1)
@@ -98,7 +99,8 @@ def read_chunk(inference: Inference, start: int, size: int, change: Change | Non
     real = np.broadcast_to(good[own][:, :, None], mean.shape).astype(np.float32)
     ratio = np.broadcast_to(recording.ratio, mean.shape)
     evidence = Evidence(frames[own].astype(np.float32), real, mean, ratio)
-    return Chunk(start, inference.average(wide, frames), wide, evidence)
+    maps = hidden_maps(recording, hidden, inference.denoiser.config.anatomy)
+    return Chunk(start, inference.average(wide, frames), wide, evidence, maps)
 
 
 def predict_chunk(inference: Inference, chunk: Chunk, seed: int = 0) -> Prior:
@@ -108,14 +110,15 @@ def predict_chunk(inference: Inference, chunk: Chunk, seed: int = 0) -> Prior:
     pad = [(0, -side % STRIDE) for side in (Y, X)]
     averages = jnp.pad(chunk.averages, ((0, 0), (0, 0), *pad), mode="edge")
     mean, ratio = (jnp.pad(image, ((0, 0), *pad), mode="edge") for image in (chunk.evidence.mean, chunk.evidence.ratio))
+    maps = jnp.pad(chunk.maps, ((0, 0), *pad, (0, 0)), mode="edge")
     run = partial(inference.prior, weights=chunk.weights, key=key)
     tiles = list(_tiles(mean.shape[1:], inference.config.tile))
     if len(tiles) == 1:
-        return jax.tree.map(lambda x: x[:, :Y, :X], run(averages, mean=mean, ratio=ratio))
+        return jax.tree.map(lambda x: x[:, :Y, :X], run(averages, mean=mean, ratio=ratio, maps=maps))
     whole = None
     for (y0, x0), (y1, x1), side in tiles:
-        at = (..., slice(y0, y0 + side[0]), slice(x0, x0 + side[1]))
-        part = run(averages[at], mean=mean[at], ratio=ratio[at])
+        at = slice(y0, y0 + side[0]), slice(x0, x0 + side[1])
+        part = run(averages[..., *at], mean=mean[:, *at], ratio=ratio[:, *at], maps=maps[:, *at])
         whole = whole or jax.tree.map(lambda p: np.zeros((p.shape[0], *mean.shape[1:], *p.shape[3:]), np.float32), part)
         for target, source in zip(whole, part, strict=True):
             target[:, y1[0] : y1[1], x1[0] : x1[1]] = source[:, y1[0] - y0 : y1[1] - y0, x1[0] - x0 : x1[1] - x0]

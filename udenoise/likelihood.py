@@ -20,6 +20,12 @@ SCALES = (1, 2, 4, 8, 16)
 JOINT_SCALES = (4,)
 """Scales at which all squares of a crop are also scored together: their correlations, not only their variances."""
 JOINT_WEIGHT = 1.0
+WEIGHTS = {
+    "composite": (tuple(1 / s**2 for s in SCALES), JOINT_WEIGHT),
+    "pixels": ((1.0, 0.0, 0.0, 0.0, 0.0), 0.0),
+    "joint": ((0.0,) * len(SCALES), 1.0),
+}
+"""Weight of each scale, and of the joint score, by name of the likelihood."""
 UNMEASURED = 1e6
 
 
@@ -82,10 +88,10 @@ def composite_nll(
     noise: Float[Array, "B Y X"],
     kernel_factors: tuple[float, ...],
     spacing: int,
-    weights: tuple[float, ...] = tuple(1 / s**2 for s in SCALES),
+    likelihood: str = "composite",
 ) -> Float[Array, ""]:
     """Weighted mean over scales of `½ log V + ½ r²/V`, over the squares that hold no masked pixel."""
-    total = 0.0
+    total, (weights, joint_weight) = 0.0, WEIGHTS[likelihood]
     moments = box_moments(residual, prior, noise, kernel_factors, spacing)
     for (r, own, design, n), s, k, weight in zip(moments, SCALES, kernel_factors, weights, strict=True):
         whole = box_mean(good, s) > 0.999
@@ -93,13 +99,13 @@ def composite_nll(
         V = D + jnp.sum(design**2, axis=(3, 4))
         nll = 0.5 * (jnp.log(V * s**2 / k) + r**2 / V)
         total += weight * jnp.sum(jnp.where(whole, nll, 0.0)) / jnp.maximum(jnp.sum(whole), 1)
-        if s in JOINT_SCALES:
+        if s in JOINT_SCALES and joint_weight > 0:
             r, D = jnp.where(whole, r, 0.0), jnp.where(whole, D, UNMEASURED)
             joint = joint_nll(r, D, design, spacing // s) - 0.5 * jnp.sum(
                 jnp.where(whole, jnp.log(k / s**2), jnp.log(UNMEASURED))
             )
-            total += JOINT_WEIGHT * joint / jnp.maximum(jnp.sum(whole), 1)
-    return total / (sum(weights) + JOINT_WEIGHT * len(JOINT_SCALES))
+            total += joint_weight * joint / jnp.maximum(jnp.sum(whole), 1)
+    return total / (sum(weights) + joint_weight * len(JOINT_SCALES))
 
 
 def joint_nll(

@@ -19,6 +19,8 @@ from udenoise.config import NetworkConfig
 EDGES = (1, 2, 3, 4, 6, 9, 13, 19, 28, 41, 61, 91, 136)
 """First frame of each window, and the end of the last."""
 LONGEST_CONTEXT = 60
+MAPS = {"none": 0, "baseline": 0, "mean": 0, "std": 1, "correlation": 2}
+"""Maps beyond the mean image that each choice of anatomy gives to the network."""
 STRIDE = 8
 """Frames given to the network are padded to a multiple of this."""
 HALO = 48
@@ -84,10 +86,11 @@ def whiten_windows(
 
 
 def anatomy_features(
-    mean: Float[Array, "B Y X"], sigma: Array, level: Float[np.ndarray, "3"]
-) -> Float[Array, "B Y X 2"]:
-    """The mean image and its noise, relative to the field's own (centre, spread, σ₀ at the centre)."""
-    return jnp.stack([jnp.arcsinh((mean - level[0]) / level[1]), jnp.log(sigma / level[2])], axis=-1)
+    mean: Float[Array, "B Y X"], sigma: Array, level: Float[np.ndarray, "3"], maps: Float[Array, "B Y X E"], given: str
+) -> Float[Array, "B Y X A"]:
+    """The mean image and its noise, relative to the field's own (centre, spread, σ₀ at the centre), and further maps."""
+    mean = jnp.stack([jnp.arcsinh((mean - level[0]) / level[1]), jnp.log(sigma / level[2])], axis=-1)
+    return jnp.concatenate([jnp.zeros_like(mean) if given in ("none", "baseline") else mean, maps], axis=-1)
 
 
 class Interpolator(nn.Module):
@@ -185,8 +188,8 @@ def double_smoothly(x: Float[Array, "B Y X C"]) -> Float[Array, "B 2*Y 2*X C"]:
 
 def init(key: Array, config: NetworkConfig) -> Any:
     """Parameters of an untrained network: it returns the anatomy (deviation zero)."""
-    K = 2 * len(context_windows(config.context))
-    windows, missing, anatomy = jnp.zeros((1, 16, 16, K)), jnp.zeros((1, K)), jnp.zeros((1, 16, 16, 2))
+    K, A = 2 * len(context_windows(config.context)), 2 + MAPS[config.anatomy]
+    windows, missing, anatomy = jnp.zeros((1, 16, 16, K)), jnp.zeros((1, K)), jnp.zeros((1, 16, 16, A))
     return jax.jit(Interpolator(config).init)(key, windows, missing, anatomy)["params"]
 
 

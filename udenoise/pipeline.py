@@ -12,11 +12,20 @@ import numpy as np
 
 from udenoise import inference, posterior, roi_posterior, sampling, training
 from udenoise import traces as tracing
-from udenoise.anatomy import Anatomy, estimate_anatomy, load_anatomy, save_anatomy
+from udenoise.anatomy import Anatomy, anatomy_maps, estimate_anatomy, load_anatomy, save_anatomy
 from udenoise.config import Config, MovieConfig, TraceConfig, from_json
 from udenoise.denoiser import Denoiser, load_denoiser, save_denoiser
 from udenoise.io import Rois, open_movie
-from udenoise.io.store import MovieStore, create_movie_store, open_movie_store, read_json, write_json
+from udenoise.io.store import (
+    MovieStore,
+    create_movie_store,
+    open_movie_store,
+    read_group,
+    read_json,
+    write_group,
+    write_json,
+)
+from udenoise.network import MAPS
 from udenoise.noise import NoiseModel, estimate_noise, load_noise, save_noise
 from udenoise.posterior import Recalibration, Region
 from udenoise.progress import progress_bar
@@ -162,6 +171,20 @@ def examine(job: Run) -> Recording:
     return Recording(job.movie, measured, anatomy)
 
 
+def _mapped(job: Run, recording: Recording, given: str) -> Recording:
+    """The recording with the further images that a network wants, computed or read back."""
+    path = job.folder / "anatomy_halves.zarr"
+    if MAPS[given] == 0:
+        return recording
+    if not path.exists():
+        with progress_bar("anatomy of both halves", len(job.movie), job.quiet) as bar:
+            maps = job.timed("anatomy_halves", lambda: anatomy_maps(job.movie, recording.noise, bar))
+        write_group(
+            path, {"maps": (maps, ("half", "y", "x", "map"))}, {"maps": ["arcsinh(excess/noise)", "correlation"]}
+        )
+    return recording._replace(maps=read_group(path)[0]["maps"])
+
+
 def _obtain_denoiser(job: Run, recording: Recording, init_from: Any, given: Any) -> Denoiser:
     path = job.folder / "denoiser"
     if path.is_dir():
@@ -171,6 +194,7 @@ def _obtain_denoiser(job: Run, recording: Recording, init_from: Any, given: Any)
         save_denoiser(net, path)
         return net
     start = None if init_from is None else load_denoiser(Path(init_from))
+    recording = _mapped(job, recording, (start.config if start else job.config.network).anatomy)
     checkpoints = job.folder / "training"
     net, record = job.timed("train", lambda: training.train(
         recording, job.config.network, job.config.train, job.config.seed, checkpoints, start, job.quiet))  # fmt: skip
@@ -181,6 +205,7 @@ def _obtain_denoiser(job: Run, recording: Recording, init_from: Any, given: Any)
 
 def infer(job: Run, recording: Recording, net: Denoiser, write_movie: bool) -> None:
     """Recalibrate, then stream the movie through prior and fusion: pixels and regions' moments, then traces."""
+    recording = _mapped(job, recording, net.config.anatomy)
     spacing, kernel = net.config.lattice_spacing, recording.noise.kernel
     regions = None if job.rois is None else lay_out(_parts(job), spacing, kernel)
     by = _recalibrate(job, recording, net)

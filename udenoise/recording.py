@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from udenoise.anatomy import Anatomy, leave_one_out
+from udenoise.anatomy import Anatomy, half_of, leave_one_out
 from udenoise.io import Movie
-from udenoise.network import whitening
+from udenoise.network import MAPS, whitening
 from udenoise.noise import NoiseModel, good_rows
 
 
@@ -30,6 +30,8 @@ class Recording(NamedTuple):
     movie: Movie
     noise: NoiseModel
     anatomy: Anatomy
+    maps: Float[np.ndarray, "2 Y X 2"] | None = None
+    """Further images of the field for networks that want them (`anatomy.anatomy_maps`)."""
 
     @property
     def ratio(self) -> Float[np.ndarray, "Y X"]:
@@ -45,10 +47,15 @@ def scaling(recording: Recording) -> Scaling:
     """
     mean, noise = recording.anatomy.mean, recording.noise
     typical = float(np.median(noise.gain * mean + noise.intercept))
-    centre, spread = np.median(mean), np.subtract(*np.percentile(mean, [90, 10]))
+    spread = np.subtract(*np.percentile(mean, [90, 10]))
     floor = max(typical, noise.gain**2 * 1e-3) / 20
-    level = np.array([centre, max(spread, 1e-6), np.sqrt(max(typical, floor))], np.float32)
+    level = np.array([centre(recording), max(spread, 1e-6), np.sqrt(max(typical, floor))], np.float32)
     return Scaling(noise.gain, noise.intercept, floor, level)
+
+
+def centre(recording: Recording) -> float:
+    """Median of the mean image (counts)."""
+    return float(np.median(recording.anatomy.mean))
 
 
 def usable_frames(recording: Recording) -> Bool[np.ndarray, "T"]:
@@ -99,7 +106,20 @@ def fill_rows(
 
 
 def hidden_means(
-    recording: Recording, frames: Shaped[np.ndarray, "frames Y X"], good: Bool[np.ndarray, "frames Y"]
+    recording: Recording,
+    frames: Shaped[np.ndarray, "frames Y X"],
+    good: Bool[np.ndarray, "frames Y"],
+    given: str = "mean",
 ) -> Float[np.ndarray, "frames Y X"]:
-    """Mean image without the frame itself, for each frame (float32, counts)."""
-    return leave_one_out(recording.anatomy, frames, good).astype(np.float32)
+    """Mean image without the frame itself, for each frame (float32, counts); where no anatomy is given, a flat one."""
+    means = leave_one_out(recording.anatomy, frames, good).astype(np.float32)
+    return means if given != "none" else np.full_like(means, centre(recording))
+
+
+def hidden_maps(
+    recording: Recording, hidden: Int[np.ndarray, "frames"], given: str = "mean"
+) -> Float[np.ndarray, "frames Y X E"]:
+    """Further images of the field, each from the half of the movie that the frame is not in."""
+    if MAPS[given] == 0:
+        return np.zeros((len(hidden), *recording.anatomy.mean.shape, 0), np.float32)
+    return recording.maps[1 - half_of(hidden, len(recording.movie)), ..., : MAPS[given]]

@@ -23,7 +23,7 @@ from udenoise.io.store import read_json, write_json
 
 WRITTEN = (
     "report.json", "report.html", "traces.csv", "traces.zarr", "rois.npz", "posterior.zarr", "moments", "memory.json",
-    "calibration.json", "denoiser", "training", "anatomy.zarr", "noise.json", "timing.json", "config.json",
+    "calibration.json", "denoiser", "training", "anatomy.zarr", "anatomy_halves.zarr", "noise.json", "timing.json", "config.json",
 )  # fmt: skip
 """All that a run leaves in its folder, last first; --overwrite deletes this in this order, and nothing else."""
 

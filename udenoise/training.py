@@ -26,7 +26,16 @@ from udenoise.gaussian import HIGHEST
 from udenoise.io.store import read_json, write_json
 from udenoise.likelihood import SCALES, box_noise_factor, composite_nll, noise_in_whitened_units
 from udenoise.progress import progress_bar
-from udenoise.recording import Recording, Scaling, hidden_means, read_frames, scaling, segments, usable_frames
+from udenoise.recording import (
+    Recording,
+    Scaling,
+    hidden_maps,
+    hidden_means,
+    read_frames,
+    scaling,
+    segments,
+    usable_frames,
+)
 
 EDGE_SHARE = 0.15
 """Share of training crops that are shown as if the movie ended nearby, so that edge frames are familiar."""
@@ -54,6 +63,7 @@ class Batch(NamedTuple):
     mean: Float[np.ndarray, "B Y X"]
     ratio: Float[np.ndarray, "B Y X"]
     good: Float[np.ndarray, "B Y X"]
+    maps: Float[np.ndarray, "B Y X E"]
 
 
 class TrainingRecord(NamedTuple):
@@ -84,14 +94,15 @@ def batch_loss(
     config: NetworkConfig,
     scale: Scaling,
     kernel_factors: tuple[float, ...],
+    likelihood: str = "composite",
 ) -> Float[Array, ""]:
-    """Composite likelihood of the hidden frames of a batch."""
+    """Likelihood of the hidden frames of a batch."""
     averages = jnp.einsum("bkw,bwyx->bkyx", batch.weights, batch.frames, precision=HIGHEST)
-    prior = predict(params, config, scale, averages, batch.weights, batch.mean, batch.ratio, key)
+    prior = predict(params, config, scale, averages, batch.weights, batch.mean, batch.ratio, batch.maps, key)
     sigma = scale.sigma(batch.mean, batch.ratio)
     residual = (batch.hidden - batch.mean) / sigma - prior.deviation
     noise = noise_in_whitened_units(prior.deviation, sigma, scale.gain * batch.ratio)
-    return composite_nll(residual, batch.good, prior, noise, kernel_factors, config.lattice_spacing)
+    return composite_nll(residual, batch.good, prior, noise, kernel_factors, config.lattice_spacing, likelihood)
 
 
 def make_train_step(
@@ -103,12 +114,12 @@ def make_train_step(
         0.0, train.learning_rate, warm, max(train.steps, warm + 1), 0.02 * train.learning_rate
     )
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-    loss = partial(batch_loss, config=config, scale=scale, kernel_factors=kernel_factors)
+    score = partial(batch_loss, config=config, scale=scale, kernel_factors=kernel_factors, likelihood=train.likelihood)
 
     @partial(jax.jit, donate_argnums=0)
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
         dropout = jax.random.fold_in(state.key, state.step)
-        value, gradient = jax.value_and_grad(loss)(state.params, batch, dropout)
+        value, gradient = jax.value_and_grad(score)(state.params, batch, dropout)
         updates, opt_state = optimiser.update(gradient, state.opt_state)
         params = optax.apply_updates(state.params, updates)
         decay = jnp.minimum(AVERAGE, (1.0 + state.step) / (10.0 + state.step))
@@ -125,6 +136,7 @@ class Pool(NamedTuple):
     good: Bool[np.ndarray, "P Y"]
     usable: Bool[np.ndarray, "P"]
     segment: Int[np.ndarray, "P"]
+    movie_frame: Int[np.ndarray, "P"]
     hidden: Int[np.ndarray, "H"]
 
 
@@ -163,13 +175,20 @@ def _pool(recording: Recording, context: int, blocks: list[tuple[int, int]], tar
         at = span.stop
     usable = usable_frames(recording)[movie_frame]
     chosen = np.concatenate(hidden)
-    return Pool(frames, good, usable, segment, chosen[usable[chosen]])
+    return Pool(frames, good, usable, segment, movie_frame, chosen[usable[chosen]])
 
 
 def draw_batch(
-    pool: Pool, recording: Recording, context: int, crop: int, size: int, random: np.random.Generator, augment: bool
+    pool: Pool,
+    recording: Recording,
+    config: NetworkConfig,
+    crop: int,
+    size: int,
+    random: np.random.Generator,
+    augment: bool,
 ) -> Batch:
     """Random crops around random hidden frames, turned and mirrored; a few are shown as if the movie ended nearby."""
+    context, given = config.context, config.anatomy
     Y, X = pool.frames.shape[1:]
     hidden = random.choice(pool.hidden, size)
     top, left = random.integers(0, Y - crop + 1, size), random.integers(0, X - crop + 1, size)
@@ -180,18 +199,20 @@ def draw_batch(
     square = abs(_neighbour(recording, 0, 1) - _neighbour(recording, 1, 0)) < LARGEST_ISOTROPIC_DIFFERENCE
     frames = np.empty((size, 2 * context + 1, crop, crop), np.float32)
     target, mean, ratio, good = (np.empty((size, crop, crop), np.float32) for _ in range(4))
-    field = recording.ratio
+    field, seen = recording.ratio, hidden_maps(recording, pool.movie_frame[hidden], given)
+    maps = np.empty((size, crop, crop, seen.shape[-1]), np.float32)
     for b, (t, y, x) in enumerate(zip(hidden.tolist(), top.tolist(), left.tolist(), strict=True)):
         window = pool.frames[t : t + 2 * context + 1, y : y + crop, x : x + crop]
         real = pool.good[t : t + 1, y : y + crop]
         part = recording._replace(anatomy=_crop_anatomy(recording, y, x, crop))
-        own = hidden_means(part, window[context][None], real)[0]
+        own = hidden_means(part, window[context][None], real, given)[0]
         masked = np.broadcast_to(real[0][:, None], own.shape)
         turn = partial(_turn, number=int(turns[b]), square=square)
         frames[b], target[b], mean[b], good[b] = turn(window), turn(window[context]), turn(own), turn(masked)
         ratio[b] = turn(field[y : y + crop, x : x + crop])
+        maps[b] = np.moveaxis(turn(np.moveaxis(seen[b, y : y + crop, x : x + crop], -1, 0)), 0, -1)
     frames[:, context] = 0  # the hidden frame is not even handed over
-    return Batch(frames, weights, target, mean, ratio, good)
+    return Batch(frames, weights, target, mean, ratio, good, maps)
 
 
 def _crop_anatomy(recording: Recording, y: int, x: int, crop: int):
@@ -230,7 +251,7 @@ def validation_batches(
     for t in times.tolist():
         block = (max(t - c, 0), min(t + c + 1, T))
         pool = _pool(recording, c, [block], chosen)._replace(hidden=np.array([t - block[0]]))
-        batches.append(draw_batch(pool, recording, c, crop, train.batch, random, augment=False))
+        batches.append(draw_batch(pool, recording, config, crop, train.batch, random, augment=False))
     return batches
 
 
@@ -254,7 +275,8 @@ def train(
     crop = _crop_side(recording, config)
     scale, factors = scaling(recording), kernel_factors(recording.noise.kernel)
     optimiser, step = make_train_step(net, config, scale, factors)
-    evaluate = jax.jit(partial(batch_loss, key=None, config=net, scale=scale, kernel_factors=factors))
+    score = partial(batch_loss, key=None, config=net, scale=scale, kernel_factors=factors, likelihood=config.likelihood)
+    evaluate = jax.jit(score)
     chosen = validation_frames(len(recording.movie), config.validation_fraction)
     held_out = validation_batches(recording, net, config, chosen, crop, seed)
 
@@ -294,7 +316,7 @@ def _visit(state, step, pool, recording, net, config, crop, seed, report, record
     stop = min((int(state.step) // config.validate_every + 1) * config.validate_every, config.steps)
     for number in range(int(state.step), stop):
         random = np.random.default_rng([seed, 1, number])
-        batch = draw_batch(pool, recording, net.context, crop, config.batch, random, augment=True)
+        batch = draw_batch(pool, recording, net, crop, config.batch, random, augment=True)
         state, loss = step(state, batch)
         losses.append(loss)
         if number % 10 == 0:
