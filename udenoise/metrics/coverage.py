@@ -1,0 +1,111 @@
+"""How often a band holds the truth, and how wide it is against the narrowest that could."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import ndtri
+
+from udenoise.errors import InputError
+from udenoise.metrics.errors import mean_where
+from udenoise.metrics.states import Traces, Where, at_rest, event_mask, fast_changes
+
+Groups = Int[np.ndarray, "N T"]
+
+
+class StateCoverage(NamedTuple):
+    """Coverage of one band, pooled over ROIs, by what the truth does; NaN where no frame does it."""
+
+    overall: float
+    event: float
+    fast: float
+    rest: float
+
+
+class Grouped(NamedTuple):
+    """The mean of something over the frames of each group."""
+
+    group: Int[np.ndarray, "G"]
+    count: Int[np.ndarray, "G"]
+    """Frames (of all ROIs)."""
+    value: Float[np.ndarray, "G"]
+
+    def mean(self) -> float:
+        """The mean over all frames."""
+        return float(np.average(self.value, weights=self.count))
+
+
+def coverage(truth: Traces, lower: Traces, upper: Traces, where: Where | None = None) -> float:
+    """Fraction of frames of all ROIs at which lower ≤ truth ≤ upper."""
+    inside = (lower <= truth) & (truth <= upper)
+    return float(np.mean(inside if where is None else inside[where]))
+
+
+def roi_coverage(truth: Traces, lower: Traces, upper: Traces, where: Where | None = None) -> Float[np.ndarray, "N"]:
+    """Coverage of each ROI."""
+    return mean_where(((lower <= truth) & (truth <= upper)).astype(np.float64), where)
+
+
+def state_coverage(truth: Traces, lower: Traces, upper: Traces) -> StateCoverage:
+    """Coverage over all frames, `event_mask(truth)`, `fast_changes(truth)` and `at_rest(truth)`."""
+    chosen = (None, event_mask(truth), fast_changes(truth), at_rest(truth))
+    return StateCoverage(*(coverage(truth, lower, upper, w) if w is None or w.any() else float("nan") for w in chosen))
+
+
+def simultaneous_coverage(truth: Traces, lower: Traces, upper: Traces, where: Where | None = None) -> float:
+    """Fraction of ROIs whose whole trace is inside the band (at the frames of `where`).
+
+    What a simultaneous (sup-t) band of the level claims (Montiel Olea & Plagborg-Møller 2019).
+    """
+    outside = (truth < lower) | (upper < truth)
+    return float(np.mean(~(outside if where is None else outside & where).any(axis=1)))
+
+
+def by_group(value: Traces, group: Groups) -> Grouped:
+    """Mean of `value` over the frames of each group, e.g. `frame_states(truth)` or `quantile_groups(photons, 5)`.
+
+    For one group per ROI, broadcast it: `np.broadcast_to(group[:, None], truth.shape)`.
+    """
+    groups, index, count = np.unique(group, return_inverse=True, return_counts=True)
+    total = np.bincount(index.ravel(), weights=value.ravel().astype(np.float64))
+    return Grouped(groups, count, total / count)
+
+
+def coverage_by_group(truth: Traces, lower: Traces, upper: Traces, group: Groups) -> Grouped:
+    """Coverage over the frames of each group."""
+    return by_group(((lower <= truth) & (truth <= upper)).astype(np.float64), group)
+
+
+def quantile_groups(value: Traces, count: int) -> Groups:
+    """`count` groups of as many frames each by rising `value` (brightness, photons, predicted sd), numbered from 0."""
+    edges = np.quantile(value, np.arange(1, count) / count)
+    return np.searchsorted(edges, value, side="right")
+
+
+def mean_width(lower: Traces, upper: Traces, where: Where | None = None) -> float:
+    """Mean of upper − lower."""
+    width = np.subtract(upper, lower, dtype=np.float64)
+    return float(np.mean(width if where is None else width[where]))
+
+
+def oracle_width(estimate: Traces, truth: Traces, level: float, group: Groups | None = None) -> Grouped:
+    """Width 2·z·√(mean of (estimate − truth)² in the group), z = Φ⁻¹(½ + level/2): known error, Gaussian shape.
+
+    One group without `group`. Finer groups know more: their mean width is never larger (Jensen).
+    Raises InputError for a level outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise InputError(f"the level of a band is {level}; give a probability between 0 and 1, e.g. 0.95")
+    squared = np.square(np.subtract(estimate, truth, dtype=np.float64))
+    error = by_group(squared, np.zeros(truth.shape, int) if group is None else group)
+    return error._replace(value=2 * ndtri(0.5 + level / 2) * np.sqrt(error.value))
+
+
+def relative_width(
+    lower: Traces, upper: Traces, estimate: Traces, truth: Traces, level: float, group: Groups | None = None
+) -> float:
+    """Mean width over the oracle's: below 1 too narrow for a Gaussian error; at right coverage, the smaller the better.
+
+    Without `group` the oracle knows one error for all frames, and a band that adapts may come out below 1.
+    """
+    return mean_width(lower, upper) / oracle_width(estimate, truth, level, group).mean()
