@@ -18,6 +18,15 @@ from udenoise.metrics.coverage import (
     simultaneous_coverage,
     state_coverage,
 )
+from udenoise.metrics.detection import (
+    Roc,
+    event_z,
+    own_sd,
+    quiet_z,
+    roc,
+    score_detections,
+    z_scores,
+)
 from udenoise.metrics.errors import StateErrors, relative_roi_error, roi_error, state_errors
 from udenoise.metrics.events import (
     Events,
@@ -34,6 +43,15 @@ from udenoise.metrics.events import (
 )
 from udenoise.metrics.filters import GaussianFit, best_temporal_gaussian, oracle_wiener
 from udenoise.metrics.pixels import PixelScore, PixelSums, add_pixels, pixel_score, start_pixels
+from udenoise.metrics.planted import (
+    Findable,
+    Planted,
+    findable,
+    footprint_traces,
+    matched_filter,
+    planted_snr,
+    recovered_amplitudes,
+)
 from udenoise.metrics.probability import (
     PitHistogram,
     crps_draws,
@@ -42,22 +60,27 @@ from udenoise.metrics.probability import (
     pit_draws,
     pit_histogram,
 )
-from udenoise.metrics.spectra import Spectra, noise_level_nu, spectra
+from udenoise.metrics.spectra import Spectra, half_power_hz, noise_level_nu, spectra
 from udenoise.metrics.states import Bands, Traces, Where, at_rest, event_mask, fast_changes, frame_states
 from udenoise.metrics.summary import BandScore, Summary, TraceScore, band_score, summary, trace_score
+from udenoise.metrics.table import Estimate, bar_columns, completed, movie_row, trace_row
 from udenoise.metrics.wobble import Cells, WobbleSums, add_wobble, cells_of, start_wobble, wobble
 
 __all__ = [
     "BandScore",
     "Bands",
     "Cells",
+    "Estimate",
     "EventScore",
     "Events",
+    "Findable",
     "GaussianFit",
     "Grouped",
     "PitHistogram",
     "PixelScore",
     "PixelSums",
+    "Planted",
+    "Roc",
     "Spectra",
     "StateCoverage",
     "StateErrors",
@@ -70,9 +93,11 @@ __all__ = [
     "add_wobble",
     "at_rest",
     "band_score",
+    "bar_columns",
     "best_temporal_gaussian",
     "by_group",
     "cells_of",
+    "completed",
     "coverage",
     "coverage_by_group",
     "crps_draws",
@@ -83,23 +108,35 @@ __all__ = [
     "event_delays",
     "event_mask",
     "event_threshold",
+    "event_z",
     "fast_changes",
+    "findable",
+    "footprint_traces",
     "frame_states",
+    "half_power_hz",
     "match_events",
+    "matched_filter",
     "mean_width",
     "missed_events",
+    "movie_row",
     "noise_level_nu",
     "oracle_width",
     "oracle_wiener",
+    "own_sd",
     "pit",
     "pit_draws",
     "pit_histogram",
     "pixel_score",
+    "planted_snr",
     "quantile_groups",
+    "quiet_z",
+    "recovered_amplitudes",
     "relative_roi_error",
     "relative_width",
+    "roc",
     "roi_coverage",
     "roi_error",
+    "score_detections",
     "score_events",
     "simultaneous_coverage",
     "spectra",
@@ -108,7 +145,9 @@ __all__ = [
     "state_coverage",
     "state_errors",
     "summary",
+    "trace_row",
     "trace_score",
     "unmatched",
     "wobble",
+    "z_scores",
 ]

@@ -46,9 +46,15 @@ def roi_coverage(truth: Traces, lower: Traces, upper: Traces, where: Where | Non
     return mean_where(((lower <= truth) & (truth <= upper)).astype(np.float64), where)
 
 
-def state_coverage(truth: Traces, lower: Traces, upper: Traces) -> StateCoverage:
-    """Coverage over all frames, `event_mask(truth)`, `fast_changes(truth)` and `at_rest(truth)`."""
-    chosen = (None, event_mask(truth), fast_changes(truth), at_rest(truth))
+def state_coverage(truth: Traces, lower: Traces, upper: Traces, told_by: Traces | None = None) -> StateCoverage:
+    """Coverage over all frames, `event_mask(truth)`, `fast_changes(truth)` and `at_rest(truth)`.
+
+    With `told_by=estimate`, the frames at which the estimate shows these. The two see different lies: a swallowed event is
+    missing from the estimate, an invented one from the truth. And even the exact posterior holds its level only where its own
+    mean tells the frames (in them it has already weighed what is rare): told by the truth it holds somewhat less in events.
+    """
+    told_by = truth if told_by is None else told_by
+    chosen = (None, event_mask(told_by), fast_changes(told_by), at_rest(told_by))
     return StateCoverage(*(coverage(truth, lower, upper, w) if w is None or w.any() else float("nan") for w in chosen))
 
 

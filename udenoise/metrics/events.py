@@ -98,14 +98,22 @@ def score_events(estimate: Traces, truth: Traces, threshold: Threshold, toleranc
     """Missed and invented events, matched one to one with onsets at most `tolerance` frames apart."""
     true, found = detect_events(truth, threshold), detect_events(estimate, threshold)
     faint = detect_events(estimate, LENIENCY * threshold)
-    missed = _count(true, faint, tolerance)
-    invented = _count(found, detect_events(truth, LENIENCY * threshold), tolerance)
-    recall, precision = _part(missed, len(true.roi)), _part(invented, len(found.roi))
-    f1 = 2 * recall * precision / (recall + precision) if recall + precision > 0 else 0.0 * (recall + precision)
     T = truth.shape[1]
     moved = faint._replace(onset=(faint.onset + T / 2) % T)
-    chance = _part(_count(true, moved, tolerance), len(true.roi))
-    return EventScore(len(true.roi), len(found.roi), missed, invented, recall, precision, f1, chance)
+    return event_score(
+        len(true.roi),
+        len(found.roi),
+        missed=_count(true, faint, tolerance),
+        invented=_count(found, detect_events(truth, LENIENCY * threshold), tolerance),
+        by_chance=_count(true, moved, tolerance),
+    )
+
+
+def event_score(true: int, found: int, missed: int, invented: int, by_chance: int) -> EventScore:
+    """The fractions made of counts; `by_chance` is how many are missed when the found events are moved."""
+    recall, precision, chance = _part(missed, true), _part(invented, found), _part(by_chance, true)
+    f1 = 2 * recall * precision / (recall + precision) if recall + precision > 0 else 0.0 * (recall + precision)
+    return EventScore(true, found, missed, invented, recall, precision, f1, chance)
 
 
 def event_amplitude_ratios(estimate: Traces, truth: Traces, events: Events) -> Float[np.ndarray, "E"]:
@@ -124,7 +132,8 @@ def event_delays(estimate: Traces, truth: Traces, events: Events, longest: int) 
     """Frames by which the estimate is late (early: negative) at each event: the lag of the largest correlation.
 
     Between the truth from `longest` frames before the event's start to `longest` after its peak, and the estimate moved
-    by at most `longest`. Unlike the onsets of a noisy trace it is not biased. NaN near the ends and where the estimate is flat.
+    by at most `longest`; between frames by a parabola. Unlike the onsets of a noisy trace it is not biased. NaN near the ends
+    and where the estimate is flat.
     """
     spans = zip(events.roi, events.start - longest, events.peak + longest + 1, strict=True)
     return np.array([_delay(estimate[n], truth[n], int(first), int(stop), longest) for n, first, stop in spans], float)
@@ -180,4 +189,13 @@ def _delay(estimate: np.ndarray, truth: np.ndarray, first: int, stop: int, longe
     if not np.all(size > 0):
         return float("nan")
     pattern = truth[first:stop] - truth[first:stop].mean(dtype=np.float64)
-    return float(np.argmax(windows @ pattern / size) - longest)
+    return _summit(windows @ pattern / size) - longest
+
+
+def _summit(values: np.ndarray) -> float:
+    """Where a parabola through the largest value and its neighbours is highest."""
+    k = int(np.argmax(values))
+    if not 0 < k < len(values) - 1:
+        return float(k)
+    left, top, right = values[k - 1 : k + 2]
+    return k + 0.5 * (left - right) / (left - 2 * top + right)

@@ -26,7 +26,7 @@ class PitHistogram(NamedTuple):
 def crps_gaussian(mean: Traces, sd: Traces, truth: Traces) -> Traces:
     """Continuous ranked probability score of Normal(mean, sd²), smaller is better, in units of the trace.
 
-    sd · (z(2Φ(z) − 1) + 2φ(z) − 1/√π), z = (truth − mean)/sd (Gneiting & Raftery 2007, eq. 21).
+    sd · (z(2Φ(z) − 1) + 2φ(z) − 1/√π), z = (truth − mean)/sd (Gneiting & Raftery 2007, sec. 4.2).
     """
     z = _z_score(mean, sd, truth)
     density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)

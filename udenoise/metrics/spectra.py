@@ -43,6 +43,19 @@ def spectra(estimate: Traces, truth: Traces, frame_rate_hz: float, segment: int 
     return Spectra(frequency, *powers, transfer, coherence)
 
 
+def half_power_hz(result: Spectra) -> float:
+    """The first frequency at which |H|² falls to a half, on straight lines between bins; NaN if it never does.
+
+    The zero frequency is left out: segments have no mean.
+    """
+    frequency, power = result.frequency_hz[1:], np.square(np.abs(result.transfer[1:]))
+    low = np.flatnonzero(power <= 0.5)
+    if not len(low):
+        return float("nan")
+    part = slice(max(low[0] - 1, 0), low[0] + 1)
+    return float(np.interp(-0.5, -power[part], frequency[part]))
+
+
 def noise_level_nu(dff: Traces, frame_rate_hz: float) -> Float[np.ndarray, "N"]:
     """Standardised noise level ν of raw ΔF/F (a fraction, without neuropil subtraction), in % per √Hz.
 

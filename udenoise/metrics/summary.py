@@ -1,10 +1,19 @@
-"""One row of a table: everything about the traces, everything about their bands."""
+"""Several metrics at once: everything about the traces, everything about their bands. `metrics.table` makes rows of them."""
 
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
-from udenoise.metrics.coverage import coverage, relative_width, roi_coverage, simultaneous_coverage, state_coverage
+from udenoise.metrics.coverage import (
+    coverage,
+    coverage_by_group,
+    quantile_groups,
+    relative_width,
+    roi_coverage,
+    simultaneous_coverage,
+    state_coverage,
+)
 from udenoise.metrics.errors import roi_error, state_errors
 from udenoise.metrics.events import (
     Events,
@@ -17,7 +26,7 @@ from udenoise.metrics.events import (
     missed_events,
     score_events,
 )
-from udenoise.metrics.probability import PitHistogram, crps_gaussian, pit, pit_histogram
+from udenoise.metrics.probability import PitHistogram, crps_draws, crps_gaussian, pit, pit_draws, pit_histogram
 from udenoise.metrics.states import Bands, Traces, event_mask, fast_changes, frame_states
 
 
@@ -64,6 +73,11 @@ class BandScore(NamedTuple):
     event_coverage: tuple[float, ...]
     fast_coverage: tuple[float, ...]
     rest_coverage: tuple[float, ...]
+    seen_coverage: tuple[float, ...]
+    """During the events that the estimate shows, which the truth may not have."""
+    dim_coverage: tuple[float, ...]
+    """Over the fifth of frames (of all ROIs) with the least true brightness, so the fewest photons."""
+    bright_coverage: tuple[float, ...]
     poorest_coverage: tuple[float, ...]
     """That of the ROI which a tenth of the ROIs do not reach."""
     whole_coverage: tuple[float, ...]
@@ -92,20 +106,33 @@ def trace_score(estimate: Traces, truth: Traces, threshold: Threshold, tolerance
 
 
 def band_score(
-    truth: Traces, mean: Traces, sd: Traces, lower: Bands, upper: Bands, levels: tuple[float, ...]
+    truth: Traces,
+    mean: Traces,
+    sd: Traces,
+    lower: Bands,
+    upper: Bands,
+    levels: tuple[float, ...],
+    draws: Float[np.ndarray, "S N T"] | None = None,
 ) -> BandScore:
-    """Coverage by state, width against two oracles, and the Gaussian's score and transform, of bands of L levels."""
-    bands, states = list(zip(lower, upper, strict=True)), frame_states(truth)
-    held = [state_coverage(truth, low, high) for low, high in bands]
+    """Coverage by state and by brightness, width against two oracles, of bands of L levels.
+
+    CRPS and PIT are those of the draws (S N T) where there are any, of Normal(mean, sd²) otherwise.
+    """
+    bands, states, fifths = list(zip(lower, upper, strict=True)), frame_states(truth), quantile_groups(truth, 5)
+    held = [state_coverage(truth, *band) for band in bands]
+    by_fifth = [coverage_by_group(truth, *band, fifths).value for band in bands]
     return BandScore(
         tuple(levels),
         *(tuple(getattr(h, state) for h in held) for state in ("overall", "event", "fast", "rest")),
+        seen_coverage=tuple(state_coverage(truth, *band, told_by=mean).event for band in bands),
+        dim_coverage=tuple(float(value[0]) for value in by_fifth),
+        bright_coverage=tuple(float(value[-1]) for value in by_fifth),
         poorest_coverage=tuple(float(np.quantile(roi_coverage(truth, *band), 0.1)) for band in bands),
         whole_coverage=tuple(simultaneous_coverage(truth, *band) for band in bands),
         relative_width=tuple(relative_width(*b, mean, truth, q) for b, q in zip(bands, levels, strict=True)),
         local_width=tuple(relative_width(*b, mean, truth, q, states) for b, q in zip(bands, levels, strict=True)),
-        crps=float(np.mean(crps_gaussian(mean, sd, truth))),
-        pit=pit_histogram(pit(mean, sd, truth)),
+        crps=float(np.mean(crps_gaussian(mean, sd, truth) if draws is None else crps_draws(draws, truth))),
+        pit=pit_histogram(pit(mean, sd, truth) if draws is None else pit_draws(draws, truth)),
     )
 
 
