@@ -142,6 +142,13 @@ def test_delay_is_what_was_put_in():
     )  # at the ends
 
 
+def test_delay_between_frames():
+    t = np.arange(300)
+    truth, late = (np.exp(-0.5 * ((t - c) / 8) ** 2)[None] for c in (150, 150.4))
+    true = metrics.detect_events(truth, np.array([0.5]))
+    assert metrics.event_delays(late, truth, true, 5) == pytest.approx([0.4], abs=0.05)
+
+
 def test_delay_and_amplitude_of_noisy_traces_are_unbiased():
     rng = np.random.default_rng(1)
     t = np.arange(6000)

@@ -59,6 +59,19 @@ def test_a_perfect_and_a_halved_estimate():
     assert np.abs(perfect.error).max() < 1e-20
 
 
+def test_half_power_of_a_gaussian_filter_and_by_hand():
+    """exp(−(2πfσ)²) = ½ at f = √ln 2/(2πσ): 1.99 Hz for 2 frames at 30 Hz."""
+    truth = np.random.default_rng(3).normal(size=(10, 20_000))
+    smooth = gaussian_filter1d(truth, 2.0, axis=1, mode="wrap")
+    expected = np.sqrt(np.log(2)) / (2 * np.pi * 2) * RATE
+    assert metrics.half_power_hz(metrics.spectra(smooth, truth, RATE)) == pytest.approx(expected, rel=0.03)
+    assert np.isnan(metrics.half_power_hz(metrics.spectra(truth, truth, RATE)))
+    line = metrics.spectra(truth, truth, RATE)._replace(
+        frequency_hz=np.arange(4.0), transfer=np.sqrt([0.1, 1, 0.6, 0.2]) + 0j
+    )
+    assert metrics.half_power_hz(line) == pytest.approx(2.25)
+
+
 def test_too_short_is_refused():
     with pytest.raises(InputError, match="segment=50"):
         metrics.spectra(np.ones((1, 100)), np.ones((1, 100)), RATE)

@@ -83,9 +83,12 @@ def coverage_by_group(truth: Traces, lower: Traces, upper: Traces, group: Groups
 
 
 def quantile_groups(value: Traces, count: int) -> Groups:
-    """`count` groups of as many frames each by rising `value` (brightness, photons, predicted sd), numbered from 0."""
+    """`count` groups of as many frames each by rising `value` (brightness, photons, predicted sd), numbered from 0.
+
+    Equal values stay together, in the lower group.
+    """
     edges = np.quantile(value, np.arange(1, count) / count)
-    return np.searchsorted(edges, value, side="right")
+    return np.searchsorted(edges, value, side="left")
 
 
 def mean_width(lower: Traces, upper: Traces, where: Where | None = None) -> float:

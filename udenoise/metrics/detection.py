@@ -30,7 +30,7 @@ class Roc(NamedTuple):
     area: float
     """Chance that an event outscores a quiet place, ties half (Hanley & McNeil 1982): 0.5 is guessing."""
 
-    def recall_at(self, false_alarm: float) -> float:
+    def recall_at(self, false_alarm: float | int) -> float:
         """Recall of the most lenient threshold with at most this share of false alarms."""
         allowed = self.recall[self.false_alarm <= false_alarm]
         return float(allowed[-1]) if len(allowed) else 0.0
@@ -43,10 +43,10 @@ def own_sd(traces: Traces) -> Float[np.ndarray, "N"]:
 
 
 def z_scores(traces: Traces) -> Traces:
-    """(trace − its median)/`own_sd`; infinite or NaN where more than a third of a trace is constant."""
+    """(trace − its median)/`own_sd`; where that is 0 (a trace that is mostly constant), 0 at the median and infinite elsewhere."""
     above = traces - np.median(traces.astype(np.float64), axis=1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return above / own_sd(traces)[:, None]
+    with np.errstate(divide="ignore"):
+        return np.divide(above, own_sd(traces)[:, None], out=np.zeros_like(above), where=above != 0)
 
 
 def event_z(estimate: Traces, events: Events, tolerance: int) -> Float[np.ndarray, "E"]:
@@ -83,7 +83,7 @@ def score_detections(
     peaks = _peaks_of_runs(scores, z)
     invented = int((~_busy(truth, threshold, tolerance)[peaks]).sum())
     missed, by_chance = (
-        int((~(_largest(moved, true, tolerance) >= z)).sum())
+        int((_largest(moved, true, tolerance) < z).sum())
         for moved in (scores, np.roll(scores, truth.shape[1] // 2, axis=1))
     )
     return event_score(len(true.roi), len(peaks[0]), missed, invented, by_chance)
@@ -99,8 +99,8 @@ def roc(event: Float[np.ndarray, "E"], quiet: Float[np.ndarray, "Q"]) -> Roc:
     event, quiet = (np.where(np.isnan(score), -np.inf, score) for score in (event, quiet))
     threshold = np.unique(np.concatenate([event, quiet]))[::-1]
     recall, false_alarm = (1 - np.searchsorted(np.sort(score), threshold) / len(score) for score in (event, quiet))
-    area = np.trapezoid(np.concatenate([[0.0], recall]), np.concatenate([[0.0], false_alarm]))
-    return Roc(threshold, false_alarm, recall, float(area))
+    outscored = [np.searchsorted(np.sort(quiet), event, side).mean() / len(quiet) for side in ("left", "right")]
+    return Roc(threshold, false_alarm, recall, float(np.mean(outscored)))
 
 
 def _largest(scores: np.ndarray, events: Events, tolerance: int) -> Float[np.ndarray, "E"]:

@@ -3,6 +3,7 @@
 A figure that a method cannot have (coverage without an error bar) is NaN, so that the rows of all methods fit one table.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -97,11 +98,12 @@ def bar_columns(levels: tuple[float, ...] = LEVELS) -> tuple[str, ...]:
 def completed(estimate: Estimate, levels: tuple[float, ...]) -> Estimate:
     """The estimate with all the error bars that follow from those it has: sd and quantiles of the draws, or Gaussian bands.
 
+    Quantiles lie at (S + 1)·p of the ordered draws: truth and draws being exchangeable, their coverage is then exact for any S.
     Without draws and sd it comes back as it is. Raises InputError for bands without sd or draws, or of another number of levels.
     """
     given = estimate
     if given.sd is None and given.draws is not None:
-        given = given._replace(sd=given.draws.std(axis=0, ddof=1, dtype=np.float64))
+        given = given._replace(sd=_by_roi(lambda draws: draws.std(axis=0, ddof=1), given.draws))
     if given.sd is None:
         if given.lower is not None or given.upper is not None:
             raise InputError("bands without sd or draws; give the standard deviation, too")
@@ -118,7 +120,14 @@ def _bands(given: Estimate, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     if given.draws is None:
         reach = ndtri(0.5 + levels / 2)[:, None, None] * given.sd
         return given.mean - reach, given.mean + reach
-    return tuple(np.quantile(given.draws.astype(np.float64), 0.5 + side * levels / 2, axis=0) for side in (-1, 1))
+    ends = np.concatenate([0.5 - levels / 2, 0.5 + levels / 2])
+    return tuple(np.split(_by_roi(lambda draws: np.quantile(draws, ends, axis=0, method="weibull"), given.draws), 2))
+
+
+def _by_roi(summarise: Callable[[np.ndarray], np.ndarray], draws: np.ndarray) -> np.ndarray:
+    """One ROI at a time, since medians and squares copy the draws."""
+    parts = [summarise(draws[:, n].astype(np.float64)) for n in range(draws.shape[1])]
+    return np.stack(parts, axis=-2)
 
 
 def _bars(truth: Traces, given: Estimate, levels: tuple[float, ...]) -> dict[str, float]:
