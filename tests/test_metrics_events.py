@@ -135,11 +135,10 @@ def test_delay_is_what_was_put_in():
     true = metrics.detect_events(truth, np.ones(2))
     for shift in (-4, 0, 3):
         delays = metrics.event_delays(1 + 0.3 * np.roll(truth, shift, axis=1), truth, true, longest=6)
-        assert delays.tolist() == [shift] * 4
+        assert delays == pytest.approx([shift] * 4, abs=0.1)
     assert np.isnan(metrics.event_delays(np.ones_like(truth), truth, true, 6)).all()
-    np.testing.assert_array_equal(
-        metrics.event_delays(truth, truth, true, 40), [np.nan, 0, np.nan, np.nan]
-    )  # at the ends
+    at_ends = metrics.event_delays(truth, truth, true, 40)
+    assert np.isfinite(at_ends).tolist() == [False, True, False, False] and abs(at_ends[1]) < 0.1
 
 
 def test_delay_between_frames():

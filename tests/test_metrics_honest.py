@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from udenoise import metrics
 from udenoise.metrics import Estimate
@@ -68,8 +69,17 @@ def test_its_draws_say_the_same(honest, row):
     drawn = _row(honest, honest.mean, None, honest.draws)
     for name in ("coverage_80", "coverage_95", "crps", "pit_bias"):
         assert drawn[name] == pytest.approx(row[name], abs=0.01), name
-    assert drawn["pit_spread"] == pytest.approx(row["pit_spread"] * 98 / 100 + 0.02, abs=0.02)  # S + 1 values
+    assert drawn["pit_spread"] == pytest.approx(row["pit_spread"], abs=0.02)
     assert 1 < drawn["relative_width_95"] / row["relative_width_95"] < 1.06  # the price of 99 draws
+
+
+def test_draws_that_are_too_alike(honest, row):
+    """Halved deviations; the score is that of Normal(0, 1/4) where Normal(0, 1) is true."""
+    alike = _row(honest, honest.mean, None, honest.mean + 0.5 * (honest.draws - honest.mean))
+    assert alike["coverage_95"] == pytest.approx(2 * norm.cdf(1.96 / 2) - 1, abs=0.02)
+    assert alike["pit_spread"] > 1.5
+    expected = (np.sqrt(2 * 1.25) - 0.5) / np.sqrt(np.pi) * np.mean(honest.sd)
+    assert alike["crps"] == pytest.approx(expected, rel=0.02) and expected > 1.05 * row["crps"]
 
 
 def test_told_by_the_truth_even_it_holds_less_during_events(honest, row):

@@ -1,7 +1,8 @@
 """Would one notice? Detection against the spread of the trace itself, as a user does it who has no truth.
 
 Unlike `score_events`, whose threshold is in the unit of the traces, a trace is measured by its own noise here: a raw trace hides
-small events in it, and a smooth one must not make up for what it has lost by being smooth.
+small events in it, and a smooth one must not make up for what it has lost by being smooth. Slow drift belongs to the spread:
+take it out first.
 """
 
 from typing import NamedTuple

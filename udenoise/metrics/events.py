@@ -129,11 +129,11 @@ def event_amplitude_ratios(estimate: Traces, truth: Traces, events: Events) -> F
 
 
 def event_delays(estimate: Traces, truth: Traces, events: Events, longest: int) -> Float[np.ndarray, "E"]:
-    """Frames by which the estimate is late (early: negative) at each event: the lag of the largest correlation.
+    """Frames by which the estimate is late (early: negative) at each event: least squares over delay, scale and offset.
 
-    Between the truth from `longest` frames before the event's start to `longest` after its peak, and the estimate moved
-    by at most `longest`; between frames by a parabola. Unlike the onsets of a noisy trace it is not biased. NaN near the ends
-    and where the estimate is flat.
+    Fitted to the estimate from `longest` frames before the event's start to `longest` after its peak is the truth, moved by at
+    most `longest`; the best delay is that of the largest correlation, between frames by a parabola (off by a few hundredths of
+    a frame). The onsets of a noisy trace would be early. NaN near the ends and where the estimate is flat.
     """
     spans = zip(events.roi, events.start - longest, events.peak + longest + 1, strict=True)
     return np.array([_delay(estimate[n], truth[n], int(first), int(stop), longest) for n, first, stop in spans], float)
@@ -182,14 +182,13 @@ def _part(lost: int, total: int) -> float:
 def _delay(estimate: np.ndarray, truth: np.ndarray, first: int, stop: int, longest: int) -> float:
     if first < longest or stop + longest > len(truth):
         return float("nan")
-    around = estimate[first - longest : stop + longest].astype(np.float64)
-    windows = np.lib.stride_tricks.sliding_window_view(around, stop - first)  # lag, frame
-    windows = windows - windows.mean(axis=1, keepdims=True)
-    size = np.linalg.norm(windows, axis=1)
-    if not np.all(size > 0):
+    around = truth[first - longest : stop + longest].astype(np.float64)
+    shifted = np.lib.stride_tricks.sliding_window_view(around, stop - first)[::-1]  # delay, frame
+    shifted = shifted - shifted.mean(axis=1, keepdims=True)
+    seen = estimate[first:stop] - estimate[first:stop].mean(dtype=np.float64)
+    if not seen.any():
         return float("nan")
-    pattern = truth[first:stop] - truth[first:stop].mean(dtype=np.float64)
-    return _summit(windows @ pattern / size) - longest
+    return _summit(shifted @ seen / np.linalg.norm(shifted, axis=1)) - longest
 
 
 def _summit(values: np.ndarray) -> float:

@@ -83,9 +83,9 @@ class BandScore(NamedTuple):
     whole_coverage: tuple[float, ...]
     """Share of ROIs inside at every frame: what a simultaneous band claims, and a pointwise one does not."""
     relative_width: tuple[float, ...]
-    """Mean width over that of an oracle that knows the error of all frames together."""
+    """Mean width over that of an oracle (`oracle_width`) that knows the errors of all frames together."""
     local_width: tuple[float, ...]
-    """Over that of an oracle that knows it at rest, in between, during events and during fast changes."""
+    """Over that of an oracle that knows them at rest, in between, during events and during fast changes."""
     crps: float
     pit: PitHistogram
 
