@@ -51,6 +51,25 @@ def test_a_run_is_one_event_and_a_burst_is_no_invention():
     assert (score.true, score.found, score.missed, score.invented) == (4, 2, 0, 0)
 
 
+def test_a_small_true_event_is_no_invention():
+    """0.7 of the threshold: not to be found, but not invented if it is; 0.4 of it was too small to excuse 2."""
+    truth, noise = _scene(at=(100,))
+    small, smaller = _scene(at=(300,), height=0.7)[0], _scene(at=(450,), height=0.4)[0]
+    seen = truth + small + _scene(at=(450,))[0] + noise
+    score = metrics.score_detections(seen, truth + small + smaller, np.array([1.0]), tolerance=3)
+    assert (score.true, score.found, score.missed, score.invented) == (1, 3, 0, 1)
+
+
+def test_a_run_ends_at_half_the_score():
+    """Two peaks of z = 10 and a dip between them to z = 3 are one event at z = 5, to z = 2 they are two."""
+    base = np.tile([0.5, 0.0, -0.5], 200)[None]  # median 0, quantile 0.159 at −0.5
+    for dip, found in ((3.0, 1), (2.0, 2)):
+        trace = base.copy()
+        trace[0, 300:303] = 0.5 * np.array([10, dip, 10])
+        assert metrics.own_sd(trace) == pytest.approx([0.5])
+        assert metrics.score_detections(trace, np.zeros_like(trace), np.array([1.0]), 3).found == found
+
+
 def test_noise_hides_events_from_the_eye_and_a_flat_estimate_shows_none():
     truth, noise = _scene()
     heights = [metrics.event_z(truth + k * noise, metrics.detect_events(truth, np.array([1.0])), 2) for k in (1, 5, 20)]
@@ -68,6 +87,10 @@ def test_quiet_places_touch_no_event():
     quiet = metrics.quiet_z(estimate, truth, np.array([1.0]), tolerance=4)
     ends = [block[-1] for block in np.arange(180).reshape(20, 9) if block[-1] < 95 - 4 or block[0] > 103 + 4]
     np.testing.assert_allclose(quiet, metrics.z_scores(estimate)[0, ends])
+    sunken = truth - 3 * (np.abs(np.arange(180) - 100) < 30)  # the event stays below the median
+    sunken_quiet = metrics.quiet_z(estimate, sunken, np.array([1.0]), tolerance=4)
+    assert not np.isin(metrics.z_scores(estimate)[0, 107], sunken_quiet)
+    assert np.isin(metrics.z_scores(estimate)[0, 125], sunken_quiet)
 
 
 def test_roc_by_hand():

@@ -108,7 +108,7 @@ def test_a_temporal_median_swallows(planted):
 
 def test_noise_spreads_the_amplitude_by_the_stated_snr(planted):
     rng = np.random.default_rng(3)
-    sd = 1 + rng.random((Y, X))
+    sd = np.linspace(1, 4, X) * np.ones((Y, 1))
     truth = _movie(planted)[1]
     traces = [
         metrics.footprint_traces(m, planted.footprint) for m in (truth, truth + sd * rng.normal(size=truth.shape))
@@ -118,7 +118,7 @@ def test_noise_spreads_the_amplitude_by_the_stated_snr(planted):
     for row, expected in zip(output, planted.amplitude / snr, strict=True):
         assert abs(row.mean()) < 5 * expected / np.sqrt(len(row) / 10)  # the filter's output is correlated
         assert row.std() == pytest.approx(expected, rel=4 * np.sqrt(10 / 2 / len(row)))
-    assert (snr > 3).all()
+    assert snr[0] > 2 * snr[2] > 3
 
 
 def test_findable_by_hand():
