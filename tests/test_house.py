@@ -16,8 +16,8 @@ from udenoise import config
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(udenoise.__file__).parent
 FLOORS = (
-    ("errors", "config", "arrays", "gaussian", "metrics", "progress", "sampling", "smoothing"),
-    ("io", "network", "simulate"),
+    ("errors", "config", "arrays", "gaussian", "progress", "sampling", "smoothing"),
+    ("io", "metrics", "network", "simulate"),
     ("noise", "likelihood", "regions", "report"),
     ("anatomy", "photon_transfer"),
     ("recording",),

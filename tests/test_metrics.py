@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from udenoise import metrics
+from udenoise.errors import InputError
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 RNG = np.random.default_rng(0)
@@ -170,3 +171,128 @@ def test_a_band_that_fails_only_during_events_is_caught(honest):
     assert table.coverage[3] > 0.9
     assert table.fast_coverage[3] < 0.3
     assert table.fast_error > 5 * table.roi_error
+
+
+def test_states_by_hand():
+    """Median 0, maximum 10, two fastest of 200 frames: at the step. Above 5 is an event, above 1 not at rest."""
+    truth = np.zeros((1, 200))
+    truth[0, 100:110] = 10.0
+    truth[0, 50:53] = [0.5, 2.0, 0.5]
+    rest = metrics.at_rest(truth)
+    fast = metrics.fast_changes(truth, 0.03)
+    assert fast.sum() == 6 and {99, 100, 109, 110} <= set(np.flatnonzero(fast[0]))
+    assert not rest[0, 100:110].any() and not rest[0, 51] and rest[0, 53:99].all()
+    assert metrics.frame_states(truth)[0, [10, 105, 99]].tolist() == [0, 2, 3]
+    errors = metrics.state_errors(truth + np.where(rest, 2.0, 0.0), truth)
+    assert errors.rest == pytest.approx([4.0]) and errors.fast == pytest.approx([0.0])
+    assert errors.overall == pytest.approx([4.0 * rest.mean()])
+
+
+def test_coverage_by_state_and_by_group():
+    truth = np.zeros((2, 100))
+    truth[:, 50:60] = 1.0
+    lower, upper = truth - 1, truth + 1
+    upper[0, 50:60] = 0.5
+    held = metrics.state_coverage(truth, lower, upper)
+    assert held.overall == 0.95 and held.event == 0.5 and held.rest == 1.0
+    assert np.isnan(metrics.state_coverage(np.zeros((1, 9)), np.zeros((1, 9)), np.zeros((1, 9))).event)
+    group = np.broadcast_to(np.array([7, 3])[:, None], truth.shape)
+    parts = metrics.coverage_by_group(truth, lower, upper, group)
+    assert parts.group.tolist() == [3, 7] and parts.count.tolist() == [100, 100]
+    assert parts.value.tolist() == [1.0, 0.9]
+    assert parts.mean() == pytest.approx(0.95)
+
+
+def test_quantile_groups_are_equal_and_ordered():
+    value = RNG.normal(size=(3, 400))
+    group = metrics.quantile_groups(value, 5)
+    assert np.bincount(group.ravel()).tolist() == [240] * 5
+    assert all(value[group == k].max() < value[group == k + 1].min() for k in range(4))
+
+
+def test_oracle_width_by_hand():
+    """Errors 0 … 4: their median is 2. Of the first two 0.5, of the other three 3."""
+    truth = np.zeros((1, 5))
+    estimate = np.array([[0.0, -1.0, 2.0, -3.0, 4.0]])
+    group = np.array([[5, 5, 7, 7, 7]])
+    assert metrics.oracle_width(estimate, truth, 0.5).value == pytest.approx([4.0])
+    local = metrics.oracle_width(estimate, truth, 0.5, group)
+    assert local.value == pytest.approx([1.0, 6.0]) and local.count.tolist() == [2, 3]
+    lower, upper = estimate - 1, estimate + 3
+    assert metrics.relative_width(lower, upper, estimate, truth, 0.5) == pytest.approx(1.0)
+    assert metrics.relative_width(lower, upper, estimate, truth, 0.5, group) == pytest.approx(1.0)  # (2·1 + 3·6)/5
+    with pytest.raises(InputError, match="0.95"):
+        metrics.oracle_width(estimate, truth, 95.0)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_oracle_holds_its_level_whatever_the_errors_are(level):
+    estimate = RNG.standard_t(2, size=(4, 5000))
+    truth = np.zeros_like(estimate)
+    half = metrics.oracle_width(estimate, truth, level).value[0] / 2
+    assert metrics.coverage(truth, estimate - half, estimate + half) == pytest.approx(level, abs=1e-4)
+    assert metrics.coverage(truth, estimate - 0.9 * half, estimate + 0.9 * half) < level
+
+
+def test_an_honest_band_is_as_wide_as_the_local_oracle(honest):
+    truth, mean, sd = honest
+    for q, low, high in zip(LEVELS, *_bands(mean, sd), strict=True):
+        group = metrics.quantile_groups(sd, 20)
+        assert metrics.relative_width(low, high, mean, truth, q, group) == pytest.approx(1, abs=0.02)
+        if q > 0.9:
+            assert metrics.relative_width(low, high, mean, truth, q) < 0.98
+
+
+def test_simultaneous_coverage_counts_whole_traces():
+    truth = np.zeros((4, 5))
+    lower, upper = np.full((4, 5), -1.0), np.ones((4, 5))
+    lower[1, 2] = 0.5
+    upper[3, 4] = -0.5
+    assert metrics.simultaneous_coverage(truth, lower, upper) == 0.5
+    assert metrics.simultaneous_coverage(truth, lower, upper, np.arange(5) < np.full((4, 1), 4)) == 0.75
+
+
+def test_crps_of_draws_by_hand_and_by_all_pairs():
+    """Draws 0 and 4, truth 1: (1 + 3)/2 − 4/2."""
+    assert metrics.crps_draws(np.array([[[0.0]], [[4.0]]]), np.array([[1.0]])) == pytest.approx(0.0)
+    draws, truth = RNG.normal(size=(7, 2, 3)), RNG.normal(size=(2, 3))
+    pairs = np.abs(draws[:, None] - draws[None]).sum((0, 1)) / (2 * 7 * 6)
+    np.testing.assert_allclose(metrics.crps_draws(draws, truth), np.abs(draws - truth).mean(0) - pairs)
+    with pytest.raises(InputError, match="two or more"):
+        metrics.crps_draws(draws[:1], truth)
+
+
+def test_crps_of_draws_tends_to_the_gaussians_and_is_unbiased():
+    rng = np.random.default_rng(6)
+    mean, sd, truth = np.array([[0.0, 2.0]]), np.array([[1.0, 0.5]]), np.array([[0.8, 0.0]])
+    scores = np.stack([metrics.crps_draws(mean + sd * rng.normal(size=(5, 1, 2)), truth) for _ in range(4000)])
+    expected = metrics.crps_gaussian(mean, sd, truth)
+    assert (np.abs(scores.mean(0) - expected) < 4 * scores.std(0) / np.sqrt(4000)).all()
+
+
+def test_pit_of_draws_is_the_rank():
+    draws = np.array([0.0, 1.0, 2.0])[:, None, None] * np.ones((1, 1, 4))
+    assert metrics.pit_draws(draws, np.array([[-1.0, 0.5, 1.0, 9.0]])) == pytest.approx(
+        np.array([[0.5, 1.5, 2.0, 3.5]]) / 4
+    )
+
+
+def test_pit_histogram_by_hand():
+    flat = metrics.pit_histogram(np.array([[0.125, 0.375, 0.625, 0.875]]), bins=2)
+    assert flat.density.tolist() == [1.0, 1.0] and flat.distance == pytest.approx(0.125)
+    assert flat.bias == 0.0 and flat.spread == pytest.approx(12 * 5 / 64)
+    low = metrics.pit_histogram(np.full((1, 4), 0.25), bins=4)
+    assert low.density.tolist() == [0.0, 4.0, 0.0, 0.0]
+    assert (low.distance, low.bias, low.spread) == (0.75, -0.25, 0.0)
+
+
+def test_pit_histogram_of_the_honest(honest):
+    truth, mean, sd = honest
+    true = metrics.pit_histogram(metrics.pit(mean, sd, truth))
+    assert true.distance < 2.0 / np.sqrt(truth.size)  # p = 7e-4 for independent frames
+    assert abs(true.bias) < 4 * np.sqrt(1 / 12 / truth.size)
+    assert abs(true.spread - 1) < 4 * np.sqrt(0.8 / truth.size)  # Var of 12(u − ½)² is 4/5
+    assert metrics.pit_histogram(metrics.pit(mean, sd / 2, truth)).spread > 1.5
+    assert metrics.pit_histogram(metrics.pit(mean, 2 * sd, truth)).spread < 0.5
+    draws = mean + sd * np.random.default_rng(7).normal(size=(19, *mean.shape))
+    assert metrics.pit_histogram(metrics.pit_draws(draws, truth), 20).distance < 2.0 / np.sqrt(truth.size) + 0.025
