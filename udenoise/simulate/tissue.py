@@ -52,7 +52,7 @@ def draw_tissue(rng: np.random.Generator, config: SimulationConfig, shape: Shape
         *_several(rng, partial(_blurred_cell, optics=optics), tissue.blurred_cells * n, shape),
     ]
     structure = room * _neuropil_rest(rng, shape, tissue.texture)
-    patches = _neuropil_patches(rng, structure)
+    patches = neuropil_patches(rng, structure)
     waves = [_territory(rng, structure) for _ in range(tissue.astrocytes)]
     rest = structure.ravel() + sum(column.toarray().ravel() for column in (*cells, *neurites, *others))
     light = _shading(rng, config, shape)
@@ -153,7 +153,7 @@ def _neuropil_rest(rng: np.random.Generator, shape: Shape, contrast: float) -> n
     return np.exp(contrast * sum(part * texture(rng, shape, sigma) for sigma, part in levels))
 
 
-def _neuropil_patches(rng: np.random.Generator, structure: np.ndarray, spacing: int = 16) -> list:
+def neuropil_patches(rng: np.random.Generator, structure: np.ndarray, spacing: int = 16) -> list:
     """Patches of neuropil with a life of their own, as columns (P 1): a jittered lattice, and the whole field."""
     shape = structure.shape
     lattice = np.mgrid[0 : shape[0] + spacing : spacing, 0 : shape[1] + spacing : spacing].reshape(2, -1).T
