@@ -8,6 +8,7 @@ from udenoise.simulate.renoise import Halves, thin, write_renoised
 from udenoise.simulate.simulation import Plan, Simulation, load_simulation, make, save_simulation, write
 
 __all__ = [
-    "INDICATORS", "Events", "Halves", "Kinetics", "Plan", "Simulation", "add_noise", "load_footprints", "load_simulation",
-    "make", "plan_null", "plan_semireal", "plan_simulation", "quiet", "save_simulation", "simulate", "thin", "write", "write_renoised", "write_simulation",
+    "INDICATORS", "Events", "Halves", "Kinetics", "Plan", "Simulation", "add_noise", "load_footprints",
+    "load_simulation", "make", "plan_null", "plan_semireal", "plan_simulation", "quiet", "save_simulation", "simulate",
+    "thin", "write", "write_renoised", "write_simulation",
 ]  # fmt: skip

@@ -64,12 +64,10 @@ def plan_semireal(
     light = np.maximum(mean - dark_level(noise), 0)
     firing, events = _firing(config, len(masks)) if dff is None else (Firing(np.zeros(dff.shape, np.int32), dff), [])
     config = replace(config, frames=firing.dff.shape[1])
-    rng = np.random.default_rng([config.seed, 4])
-    patches = neuropil_patches(rng, light) if config.neuropil_activity else []
     shapes = sparse.csc_array((masks / masks.max((1, 2), keepdims=True) * light).reshape(len(masks), -1).T)
-    activity = [firing.dff, config.neuropil_activity * neuropil_activity(rng, config, len(patches))]
-    footprints = sparse.csr_array(sparse.hstack([shapes, *patches]))
-    overlay = _Overlay(masks, footprints, np.concatenate(activity).astype(np.float32), firing, events)
+    patches, around = _neuropil(config, light)
+    footprints, activity = sparse.csr_array(sparse.hstack([shapes, *patches])), np.concatenate([firing.dff, around])
+    overlay = _Overlay(masks, footprints, activity.astype(np.float32), firing, events)
     settings = to_json(config) | {"semireal": True, "traces_given": dff is not None}
     return _plan(mean, noise, overlay, config.frame_rate_hz, config.seed, settings)
 
@@ -79,6 +77,15 @@ def _firing(config: SimulationConfig, n: int) -> tuple[Firing, list[Event]]:
     spikes, kinds = plant_spikes(rng, config, fire(rng, config, n))
     firing = respond(rng, config, spikes)
     return firing, cell_events(firing.spikes, firing.dff, kinetics(config), config.frame_rate_hz, kinds)
+
+
+def _neuropil(config: SimulationConfig, light: np.ndarray) -> tuple[list, np.ndarray]:
+    """Patches of neuropil (P 1 each) and their ΔF/F (L T)."""
+    if not config.neuropil_activity:
+        return [], np.zeros((0, config.frames))
+    rng = np.random.default_rng([config.seed, 4])
+    patches = neuropil_patches(rng, light)
+    return patches, config.neuropil_activity * neuropil_activity(rng, config, len(patches))
 
 
 def load_footprints(path: str | Path, shape: tuple[int, int]) -> Rois:
@@ -105,7 +112,7 @@ def dark_level(noise: NoiseModel) -> float:
 def add_noise(
     clean: Float[np.ndarray, "t Y X"], noise: NoiseModel, seed: int, start: int = 0
 ) -> Float32[np.ndarray, "t Y X"]:
-    """Whole counts with mean `clean` and the model's variance, correlation and field; frame start + i has its own seed.
+    """Counts with mean `clean` and the model's variance, correlation and field; frame start + i has its own seed.
 
     Photons of the model's gain carry the variance v: `F + gain · Poisson(v / gain²) − v / gain`, coloured by ρ.
     """
@@ -116,7 +123,7 @@ def add_noise(
         rng = np.random.default_rng([seed, 1, start + i])
         photons = variance / noise.gain**2
         unit = (rng.poisson(photons) - photons) / np.sqrt(photons)
-        noisy[i] = np.rint(frame + np.sqrt(variance) * colour(unit, spectrum))
+        noisy[i] = frame + np.sqrt(variance) * colour(unit, spectrum)
     return noisy
 
 

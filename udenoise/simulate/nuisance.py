@@ -22,7 +22,7 @@ def motion(config: SimulationConfig, rng: np.random.Generator) -> Float[np.ndarr
     drift = nuisance.drift_px * np.linspace(0, 1, frames)[:, None] * np.array([np.sin(angle), np.cos(angle)])
     jitter = nuisance.jitter_px * rng.normal(size=(frames, 2))
     starts = np.flatnonzero(rng.random(frames) < nuisance.motion_bursts_hz / config.frame_rate_hz)
-    return drift + jitter + sum((_burst(config, rng, start) for start in starts), np.zeros((frames, 2)))
+    return drift + jitter + sum((_burst(config, rng, int(start)) for start in starts), np.zeros((frames, 2)))
 
 
 def _burst(config: SimulationConfig, rng: np.random.Generator, start: int) -> Float[np.ndarray, "T 2"]:

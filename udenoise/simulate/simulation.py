@@ -19,7 +19,7 @@ class Simulation(NamedTuple):
     """A simulated movie and everything that is true about it."""
 
     movie: Shaped[np.ndarray, "T Y X"]
-    """Noisy counts: uint16, or whole numbers as float32 where it is built on a real mean image."""
+    """Noisy counts: uint16, or float32 where it is built on a real mean image."""
     clean: Float[np.ndarray, "T Y X"]
     """Expected counts, offset included, after the detector's filter."""
     masks: Float[np.ndarray, "N Y X"]

@@ -51,7 +51,7 @@ def draw_tissue(rng: np.random.Generator, config: SimulationConfig, shape: Shape
         *_several(rng, partial(_bouton, optics=optics), tissue.boutons * n, shape),
         *_several(rng, partial(_blurred_cell, optics=optics), tissue.blurred_cells * n, shape),
     ]
-    structure = room * _neuropil_rest(rng, shape, tissue.texture)
+    structure = room * _neuropil_rest(rng, shape, tissue.texture, optics)
     patches = neuropil_patches(rng, structure)
     waves = [_territory(rng, structure) for _ in range(tissue.astrocytes)]
     rest = structure.ravel() + sum(column.toarray().ravel() for column in (*cells, *neurites, *others))
@@ -147,10 +147,12 @@ def _blurred_cell(rng: np.random.Generator, shape: Shape, optics: OpticsConfig) 
     return blob(rng.uniform(0, shape), sigma, shape) * lognormal(rng, 0.12, 0.6)
 
 
-def _neuropil_rest(rng: np.random.Generator, shape: Shape, contrast: float) -> np.ndarray:
+def _neuropil_rest(rng: np.random.Generator, shape: Shape, contrast: float, optics: OpticsConfig) -> np.ndarray:
     """Mean brightness of the neuropil (Y X), about 1: fine structure on top of smooth."""
     levels = ((1.0, 0.16), (2.5, 0.1), (12.0, 0.1))
-    return np.exp(contrast * sum(part * texture(rng, shape, sigma) for sigma, part in levels))
+    scales = [np.hypot(scale, optics.psf_px) for scale, _ in levels]
+    parts = [scale / blur * part for (scale, part), blur in zip(levels, scales, strict=True)]
+    return np.exp(contrast * sum(part * texture(rng, shape, blur) for part, blur in zip(parts, scales, strict=True)))
 
 
 def neuropil_patches(rng: np.random.Generator, structure: np.ndarray, spacing: int = 16) -> list:
