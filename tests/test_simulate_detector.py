@@ -69,7 +69,9 @@ def test_photon_transfer_law(photons, correlation, bandwidth):
 )
 def test_estimated_noise_is_what_was_put_in(change, nuisance):
     """Gain within 3 %, kernel within 0.02, every dropped row and no other."""
-    config = SimulationConfig(frames=700, width=160, nuisance=NuisanceConfig(**nuisance), bleaching=0.1, seed=7)
+    config = SimulationConfig(
+        frames=300, height=96, width=112, nuisance=NuisanceConfig(**nuisance), bleaching=0.1, seed=7
+    )
     made = simulate(replace(config, **change))
     noise = estimate_noise(open_movie(made.movie))
     assert noise.gain == pytest.approx(made.gain, rel=0.03)

@@ -16,6 +16,9 @@ from udenoise.simulate.nuisance import brightness, motion, move
 from udenoise.simulate.rare import Planted, plant_elsewhere, plant_spikes
 from udenoise.simulate.tissue import Tissue, draw_tissue
 
+NEURITE_DFF = 1.8
+"""Response of dendrites, axons and boutons relative to somata, so that maps of activity look like measured ones."""
+
 
 class Scene(NamedTuple):
     """Photons per pixel and frame; P pixels of the field with its margin, K components."""
@@ -50,7 +53,9 @@ def draw_scene(config: SimulationConfig) -> Scene:
     planted = plant_elsewhere(np.random.default_rng([config.seed, 5]), config, tissue, shape, margin)
     activity = _activity(rng, config, tissue, firing, planted)
     footprints = sparse.csr_array(
-        sparse.hstack([tissue.cells, tissue.neurites, tissue.others, tissue.patches, planted.footprints])
+        sparse.hstack(
+            [tissue.cells, tissue.neurites, tissue.boutons, tissue.blurred, tissue.patches, planted.footprints]
+        )
     )
     scale = config.photons / _mean_light(tissue.rest[inside], footprints[inside], activity, bright)
     rest, footprints = (tissue.rest * scale).astype(np.float32), (footprints * scale).astype(np.float32)
@@ -80,11 +85,12 @@ def _inside(shape: tuple[int, int], margin: int) -> Int[np.ndarray, "p"]:
 def _activity(
     rng: np.random.Generator, config: SimulationConfig, tissue: Tissue, firing: Firing, planted: Planted
 ) -> Float[np.ndarray, "K T"]:
-    """Time courses of cells, neurites and blurred cells, neuropil, and what is planted, in the order of the columns."""
-    others = tissue.neurites.shape[1] + tissue.others.shape[1]
+    """Time courses of cells, neurites, boutons and blurred cells, neuropil, and what is planted: as the columns."""
+    thin, blurred = tissue.neurites.shape[1] + tissue.boutons.shape[1], tissue.blurred.shape[1]
     return np.concatenate([
         firing.dff,
-        respond(rng, config, fire(rng, config, others)).dff,
+        NEURITE_DFF * respond(rng, config, fire(rng, config, thin)).dff,
+        respond(rng, config, fire(rng, config, blurred)).dff,
         config.neuropil_activity * neuropil_activity(rng, config, tissue.patches.shape[1]),
         planted.activity,
     ])  # fmt: skip

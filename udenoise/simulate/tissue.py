@@ -25,8 +25,10 @@ class Tissue(NamedTuple):
     """P N: soma and dendrites of each cell in focus."""
     neurites: sparse.csc_array
     """P M: dendrites and axons whose somata lie elsewhere."""
-    others: sparse.csc_array
-    """P K: boutons and blurred cells."""
+    boutons: sparse.csc_array
+    """P B: bright points."""
+    blurred: sparse.csc_array
+    """P D: cells out of focus."""
     patches: sparse.csc_array
     """P L: patches of neuropil, the last one the whole field."""
     waves: list[sparse.csc_array]
@@ -44,20 +46,18 @@ def draw_tissue(rng: np.random.Generator, config: SimulationConfig, shape: Shape
     centres = place(rng, n, round(tissue.dark_cells * n), config.soma_diameter_px, shape)
     drawn = [_soma(rng, centre, config.soma_diameter_px, tissue, optics, shape) for centre in centres]
     bodies, somata = zip(*drawn, strict=True)
-    room = _room(bodies, shape)
+    room = _room(rng, bodies, shape)
     cells = [_cell(rng, centre, soma, tissue, optics, shape) for centre, soma in zip(centres, somata[:n], strict=False)]
     neurites = _several(rng, partial(_process, optics=optics), tissue.processes * n, shape)
-    others = [
-        *_several(rng, partial(_bouton, optics=optics), tissue.boutons * n, shape),
-        *_several(rng, partial(_blurred_cell, optics=optics), tissue.blurred_cells * n, shape),
-    ]
+    boutons = _several(rng, partial(_bouton, optics=optics), tissue.boutons * n, shape)
+    blurred = _several(rng, partial(_blurred_cell, optics=optics), tissue.blurred_cells * n, shape)
     structure = room * _neuropil_rest(rng, shape, tissue.texture, optics)
     patches = neuropil_patches(rng, structure)
     waves = [_territory(rng, structure) for _ in range(tissue.astrocytes)]
-    rest = structure.ravel() + sum(column.toarray().ravel() for column in (*cells, *neurites, *others))
+    rest = structure.ravel() + sum(column.toarray().ravel() for column in (*cells, *neurites, *boutons, *blurred))
     light = _shading(rng, config, shape)
     rest = light * (rest + optics.haze / (1 - optics.haze) * rest.mean())
-    groups = [_shaded(columns, light) for columns in (cells, neurites, others, patches)]
+    groups = [_shaded(columns, light) for columns in (cells, neurites, boutons, blurred, patches)]
     outlines = np.stack([body.toarray().reshape(shape) > 0.5 for body in bodies[:n]])
     return Tissue(rest, *groups, [_shaded([wave], light) for wave in waves], outlines, centres[:n])
 
@@ -72,10 +72,11 @@ def _shaded(columns: list, light: np.ndarray) -> sparse.csc_array:
     return sparse.csc_array(stacked.multiply(light[:, None]))
 
 
-def _room(bodies: tuple, shape: Shape) -> np.ndarray:
+def _room(rng: np.random.Generator, bodies: tuple, shape: Shape) -> np.ndarray:
+    """Share of each pixel that is left to the neuropil: somata displace it, some over only part of the focal depth."""
     room = np.ones(shape)
     for body in bodies:
-        room *= 1 - 0.65 * body.toarray().reshape(shape)  # somata displace neuropil
+        room *= 1 - rng.uniform(0.3, 0.7) * body.toarray().reshape(shape)
     return room
 
 
@@ -184,7 +185,7 @@ def _shading(rng: np.random.Generator, config: SimulationConfig, shape: Shape) -
     """Light that reaches each pixel (P): uneven illumination and the shadows of vessels."""
     light = np.exp(0.25 * texture(rng, shape, min(shape) / 4))
     for _ in range(config.vessels):
-        points = curve(rng, rng.uniform(0, shape), 3.0 * max(shape), bend=0.01)
+        points = curve(rng, rng.uniform(0, shape), 3.0 * max(shape), bend=0.02)
         row, column = np.rint(points[np.all((points > 0) & (points < np.array(shape) - 1), axis=1)]).astype(int).T
         shadow = np.zeros(shape)
         shadow[row, column] = 1
