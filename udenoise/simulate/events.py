@@ -23,7 +23,9 @@ class Events(NamedTuple):
     stop: Int[np.ndarray, "E"]
     """Where the rise has fallen to 1/e, or the next event begins."""
     amplitude: Float[np.ndarray, "E"]
-    """Rise of ΔF/F: of the cell's own fluorescence, or at the brightest pixel of the place."""
+    """Rise of ΔF/F above the frame before: of the cell's own fluorescence, or at the brightest pixel of the place.
+
+    It may be 0 or less where a spike hides in the decay of what came before."""
     snr: Float[np.ndarray, "E"]
     """Matched-filter signal-to-noise ratio in the raw movie: whole footprint and time course known, rest brightness,
     noise independent between pixels."""
@@ -77,8 +79,8 @@ def _event(kind: str, roi: int, dff: np.ndarray, spikes: np.ndarray, end: int, r
     before = float(dff[start - 1]) if start else 0.0
     peak = start + int(np.argmax(dff[start : min(end, int(spikes[-1]) + rise)]))
     amplitude = float(dff[peak]) - before
-    fallen = np.flatnonzero(dff[peak:end] < before + amplitude / np.e)
-    return Event(kind, roi, -1, start, peak, peak + int(fallen[0]) if fallen.size else end, amplitude)
+    fallen = np.flatnonzero(dff[peak + 1 : end] < before + amplitude / np.e)
+    return Event(kind, roi, -1, start, peak, peak + 1 + int(fallen[0]) if fallen.size else end, amplitude)
 
 
 def matched_filter_snr(
