@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(udenoise.__file__).parent
 FLOORS = (
     ("errors", "config", "arrays", "gaussian", "progress", "sampling", "smoothing"),
-    ("io", "metrics", "network", "simulate"),
+    ("io", "metrics", "network"),
     ("noise", "likelihood", "regions", "report"),
-    ("anatomy", "photon_transfer"),
+    ("anatomy", "photon_transfer", "simulate"),
     ("recording",),
     ("denoiser", "posterior"),
     ("training", "roi_posterior"),
@@ -147,13 +147,14 @@ def leaves(kind: type) -> list[str]:
 
 
 def test_flags_are_unique_across_groups():
-    names = leaves(config.Config)
-    assert len(names) == len(set(names)) and len(names) > 25
+    for kind in (config.Config, config.SimulationConfig):
+        names = leaves(kind)
+        assert len(names) == len(set(names)) and len(names) > 25
 
 
 def test_settings_are_frozen_and_documented():
     kinds = [k for k in vars(config).values() if dataclasses.is_dataclass(k)]
-    assert len(kinds) == 7
+    assert len(kinds) == 13
     source = ast.parse((PACKAGE / "config.py").read_text(encoding="utf-8"))
     for kind in kinds:
         assert kind.__dataclass_params__.frozen

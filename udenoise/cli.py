@@ -132,14 +132,14 @@ class Noise:
 
 @dataclass(frozen=True)
 class Simulate:
-    """Write a movie whose truth is known: movie.tif, rois.npy, truth.npz."""
+    """Write a movie whose truth is known: movie.tif, clean.tif, rois.npy, truth.npz."""
 
     output: Output
     """The folder."""
     simulation: Flat[SimulationConfig] = field(default_factory=SimulationConfig)
 
     def __call__(self) -> None:
-        from udenoise.demonstration import write_simulation
+        from udenoise.simulate import write_simulation
 
         print(f"Simulation: {write_simulation(self.simulation, self.output)}")
 

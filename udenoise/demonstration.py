@@ -10,13 +10,12 @@ from rich.table import Table
 
 from udenoise import metrics
 from udenoise.config import Config, SimulationConfig, TraceConfig, TrainConfig, from_json
-from udenoise.errors import InputError
 from udenoise.io.store import read_group, read_json, write_json
-from udenoise.io.tiff_writer import write_tiff
+from udenoise.io.tiff_writer import map_tiff
 from udenoise.pipeline import run
 from udenoise.regions import neuropil_rings
 from udenoise.results import load_rois_npz
-from udenoise.simulate import save_simulation, simulate
+from udenoise.simulate import write_simulation
 from udenoise.traces import f0
 
 SIGMAS = np.array([0.5, 0.7, 1, 1.4, 2, 2.5, 3, 4, 5, 6, 8, 10, 14, 20])
@@ -39,17 +38,6 @@ class Outcome(NamedTuple):
     simultaneous_coverage: tuple[float, ...]
 
 
-def write_simulation(config: SimulationConfig, folder: str | Path) -> Path:
-    """Simulate and write `movie.tif`, `rois.npy`, `truth.npz` and `simulation.json` into a folder."""
-    target = Path(folder)
-    if target.exists() and any(target.iterdir()) and not (target / "simulation.json").is_file():
-        raise InputError(f"{target} is not empty; give another folder: -o OTHER")
-    simulation = simulate(config)
-    save_simulation(simulation, config, target)
-    write_tiff(target / "movie.tif", simulation.movie, simulation.frame_rate_hz)
-    return target
-
-
 def demo(output: str | Path = "udenoise-demo", seed: int = 1, overwrite: bool = False, quiet: bool = False) -> Path:
     """Simulate a movie, run the whole job on it, print how close it came to the truth, and leave a report."""
     folder = Path(output)
@@ -68,9 +56,10 @@ def demo(output: str | Path = "udenoise-demo", seed: int = 1, overwrite: bool = 
 
 
 def judge(folder: Path, truth_file: Path) -> Outcome:
-    """Compare a run's traces with the truth of its simulation."""
+    """Compare a run's traces with the truth of its simulation: truth.npz, and clean.tif beside it."""
     with np.load(truth_file, allow_pickle=False) as truth:
-        true, clean, rate = truth["traces"], truth["clean"], float(truth["frame_rate_hz"])
+        true, rate = truth["traces"], float(truth["frame_rate_hz"])
+    clean = map_tiff(truth_file.with_name("clean.tif"))
     arrays, about = read_group(folder / "traces.zarr")
     levels = tuple(about["levels"])
     raw, mean, sd = (arrays[name] for name in ("raw", "mean", "sd"))

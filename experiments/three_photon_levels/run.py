@@ -15,9 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from udenoise.config import Config, MovieConfig, SimulationConfig
-from udenoise.demonstration import judge, markdown, plain, print_outcomes, write_simulation
+from udenoise.demonstration import judge, markdown, plain, print_outcomes
 from udenoise.io.store import read_json, write_json
+from udenoise.io.tiff_writer import write_tiff
 from udenoise.pipeline import run
+from udenoise.simulate import write_simulation
 
 MOVIES = {
     "0.5 photons": SimulationConfig(
@@ -36,7 +38,7 @@ def main(folder: Path, naomi: Path | None) -> None:
     outcomes, seconds = {}, {}
     for number, (name, settings) in enumerate(MOVIES.items()):
         place = folder / str(number)
-        if not (place / "simulation" / "truth.npz").is_file():
+        if not (place / "simulation" / "simulation.json").is_file():
             write_simulation(settings, place / "simulation")
         outcomes[name], seconds[name] = measure(place, place / "simulation" / "movie.tif", None)
     for name, level in NAOMI.items() if naomi else ():
@@ -68,7 +70,8 @@ def borrow(naomi: Path, level: str, place: Path) -> float:
     weights = rois / rois.sum((1, 2), keepdims=True)
     traces = np.einsum("nyx,tyx->nt", weights, clean)
     np.save(place / "rois.npy", rois)
-    np.savez(place / "truth.npz", traces=traces, clean=clean, frame_rate_hz=rate)
+    np.savez(place / "truth.npz", traces=traces, frame_rate_hz=rate)
+    write_tiff(place / "clean.tif", clean, rate)
     return rate
 
 
