@@ -13,7 +13,7 @@ from scipy import ndimage, signal
 
 from udenoise import metrics
 from udenoise.baselines import METHODS, load_foreign, roi_score, roi_traces, tune, unet, wiener_traces
-from udenoise.baselines.deepinterpolation import absolute_loss, context_frames, predict
+from udenoise.baselines.deepinterpolation import context_frames, hidden_loss, predict
 from udenoise.baselines.noise2void import blind_loss, hide, predict_hidden
 from udenoise.baselines.pmd import (
     _low_rank,
@@ -134,6 +134,7 @@ def test_median_against_brute_force():
         ("deepinterpolation", replace(DEEP, context=0), "needed are 1 or more"),
         ("deepinterpolation", replace(DEEP, widths=(4,) * 6), "at least 32 pixels"),
         ("noise2void", replace(VOID, crop=8), "at least 12 pixels"),
+        ("noise2void", replace(VOID, steps=0), "at least one"),
     ],
 )
 def test_settings_that_cannot_be_used(name, settings, message):
@@ -317,7 +318,9 @@ def test_noise2void_learns(known):
 def test_losses_by_hand():
     params = jax.tree.map(jnp.zeros_like, unet.init(0, DEEP.widths, 1, 2 * DEEP.context))
     windows, target = jnp.ones((2, 6, 8, 8)), jnp.full((2, 8, 8), -3.0)
-    assert float(jax.jit(partial(absolute_loss, settings=DEEP))(params, (windows, target))) == 3.0
+    for loss, expected in (("absolute", 3.0), ("squared", 9.0)):
+        settings = replace(DEEP, loss=loss)
+        assert float(jax.jit(partial(hidden_loss, settings=settings))(params, (windows, target))) == expected
     nothing = jax.tree.map(jnp.zeros_like, unet.init(0, VOID.widths, VOID.convolutions, 1))
     batch = hide(np.full((2, 16, 16), 2.0), np.random.default_rng(0))
     assert float(jax.jit(partial(blind_loss, settings=VOID))(nothing, batch)) == 4.0
@@ -373,9 +376,11 @@ def test_a_foreign_movie_is_aligned(tmp_path, known):
     tifffile.imwrite(tmp_path / "whole.tif", clean, photometric="minisblack")
     np.testing.assert_array_equal(load_foreign(tmp_path / "whole.tif", movie.shape), clean)
     np.save(tmp_path / "cut.npy", clean[30:-30])
-    cut = load_foreign(tmp_path / "cut.npy", movie.shape, missing_ends=30)
+    cut = load_foreign(tmp_path / "cut.npy", movie.shape, missing_ends=(30, 30))
     assert np.isnan(cut[:30]).all() and np.isnan(cut[-30:]).all()
     np.testing.assert_array_equal(cut[30:-30], clean[30:-30])
+    late = load_foreign(tmp_path / "cut.npy", (290, 40, 48), missing_ends=(35, 15))
+    np.testing.assert_array_equal(np.flatnonzero(np.isfinite(late).all((1, 2))), np.arange(35, 275))
     traces = roi_traces(cut, weights)
     assert np.isfinite(traces).sum(1).tolist() == [240] * 3
     np.testing.assert_allclose(traces[:, 30:-30], truth[:, 30:-30], rtol=1e-5)
@@ -385,11 +390,12 @@ def test_a_foreign_movie_that_does_not_fit(tmp_path, known):
     movie, clean, *_ = known
     path = tmp_path / "denoised.npy"
     np.save(path, clean[30:-30])
-    with pytest.raises(InputError, match="240 frames, needed are 300 less 0 at either end: missing_ends=30"):
+    with pytest.raises(InputError, match=r"240 frames, needed are 300 less 0 at .*: missing_ends=\(30, 30\)"):
         load_foreign(path, movie.shape)
-    np.save(path, clean[:299])
-    with pytest.raises(InputError, match="denoise the whole movie"):
-        load_foreign(path, movie.shape)
+    with pytest.raises(InputError, match="240 frames, needed are 300 less 30 at the start and 29 at the end"):
+        load_foreign(path, movie.shape, missing_ends=(30, 29))
+    with pytest.raises(InputError, match="pass the movie it was made of"):
+        load_foreign(path, (200, 40, 48))
     np.save(path, clean[:, 1:])
     with pytest.raises(InputError, match="39 x 48, the raw movie 40 x 48"):
         load_foreign(path, movie.shape)

@@ -145,14 +145,14 @@ class Noise2VoidConfig:
     """Channels at full, half, quarter ... resolution."""
     convolutions: int = 2
     """3×3 convolutions at each resolution."""
-    steps: int = 2000
+    steps: int = 1000
     """Training steps."""
-    batch: int = 16
+    batch: int = 8
     """Crops a step."""
     crop: int = 64
     """Side of a training crop, pixels."""
     learning_rate: float = 4e-4
-    """Of Adam, at the start; it falls along a cosine."""
+    """Of Adam, falling to zero in the second half."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,8 @@ class DeepInterpolationConfig:
     """Channels at full, half, quarter ... resolution."""
     convolutions: int = 1
     """3×3 convolutions at each resolution."""
+    loss: Literal["absolute", "squared"] = "absolute"
+    """Error to the hidden frame; published is the absolute one."""
     steps: int = 2000
     """Training steps."""
     batch: int = 5
@@ -172,7 +174,7 @@ class DeepInterpolationConfig:
     crop: int = 64
     """Side of a training crop, pixels; as large as the frame for whole frames."""
     learning_rate: float = 5e-4
-    """Of RMSprop, at the start; it falls along a cosine."""
+    """Of RMSprop, falling to zero in the second half."""
 
 
 @dataclass(frozen=True)

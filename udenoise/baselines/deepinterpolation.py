@@ -34,7 +34,7 @@ def deepinterpolation(movie: Counts, settings: DeepInterpolationConfig, seed: in
     scale, side = movie_scale(movie), crop_side(movie, settings)
     z = (movie - np.float32(scale.mean)) / np.float32(scale.sd)
     untrained = unet.init(seed, settings.widths, settings.convolutions, channels=2 * settings.context)
-    loss = partial(absolute_loss, settings=settings)
+    loss = partial(hidden_loss, settings=settings)
     fitted = fit(untrained, loss, partial(_draw, z, side, settings), "rmsprop", settings, seed, quiet)
     run = jax.jit(partial(predict, settings=settings))
     whole = unet.pad(z, unet.stride(settings.widths))
@@ -57,10 +57,14 @@ def predict(params: Any, windows: Float[Array, "B W Y X"], settings: DeepInterpo
     return unet.apply(params, settings.widths, settings.convolutions, jnp.moveaxis(windows, 1, -1))
 
 
-def absolute_loss(params: Any, batch: Batch, settings: DeepInterpolationConfig) -> Float[Array, ""]:
-    """Mean absolute error to the noisy hidden frame."""
+def hidden_loss(params: Any, batch: Batch, settings: DeepInterpolationConfig) -> Float[Array, ""]:
+    """Mean absolute (or squared) error to the noisy hidden frame.
+
+    The best absolute error is that of the median, which lies below the mean where photons are few.
+    """
     windows, target = batch
-    return jnp.mean(jnp.abs(predict(params, windows, settings) - target))
+    error = predict(params, windows, settings) - target
+    return jnp.mean(jnp.abs(error) if settings.loss == "absolute" else error**2)
 
 
 def _draw(

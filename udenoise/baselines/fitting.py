@@ -67,9 +67,12 @@ def fit(
 ) -> Fit:
     """`settings.steps` steps on batches that depend on the seed and the step's number alone.
 
-    The learning rate falls along half a cosine to zero, which averages out the noise of the last steps.
+    The learning rate is constant for one half and then falls along a cosine to zero, which averages out the noise of
+    the last steps. InputError for less than one step.
     """
-    rule = OPTIMISERS[optimiser](optax.cosine_decay_schedule(settings.learning_rate, settings.steps))
+    if settings.steps < 1:
+        raise InputError(f"steps is {settings.steps}; training needs at least one: steps=2000")
+    rule = OPTIMISERS[optimiser](_schedule(settings.learning_rate, settings.steps))
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(params: Any, state: Any, batch: Any) -> tuple[Any, Any, Any]:
@@ -84,6 +87,12 @@ def fit(
             losses.append(float(value))
             report(number + 1, f"loss {losses[-1]:.4f}")
     return Fit(params, tuple(losses))
+
+
+def _schedule(rate: float, steps: int) -> optax.Schedule:
+    half = steps // 2
+    falling = optax.cosine_decay_schedule(rate, max(steps - half, 1))
+    return optax.join_schedules([optax.constant_schedule(rate), falling], [half])
 
 
 def about(fitted: Fit, settings: Settings, side: int) -> dict[str, Any]:

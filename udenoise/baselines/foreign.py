@@ -11,29 +11,31 @@ CHUNK = 256
 """Frames read at once."""
 
 
-def load_foreign(path: Source, shape: tuple[int, int, int], missing_ends: int = 0) -> Float32[np.ndarray, "T Y X"]:
+def load_foreign(
+    path: Source, shape: tuple[int, int, int], missing_ends: tuple[int, int] = (0, 0)
+) -> Float32[np.ndarray, "T Y X"]:
     """A denoised movie (any file `open_movie` reads, counts of the raw movie) aligned with a raw movie of `shape` (T Y X).
 
-    `missing_ends` frames that it lacks at either end (30 in DeepInterpolation's output) are NaN.
-    Raises InputError when frames differ in size or number.
+    `missing_ends`: frames that it lacks at the start and at the end, (30, 30) in DeepInterpolation's output; they are
+    NaN. Raises InputError when frames differ in size or number.
     """
-    movie, (T, Y, X) = open_movie(path), shape
-    if movie.shape[1:] != (Y, X):
-        raise InputError(
-            f"{movie.source} has frames of {movie.shape[1]} x {movie.shape[2]}, the raw movie {Y} x {X}; "
-            "denoise the whole field of view"
-        )
-    if missing_ends < 0 or len(movie) != T - 2 * missing_ends:
-        raise InputError(
-            f"{movie.source} has {len(movie)} frames, needed are {T} less {missing_ends} at either end{_advice(T, movie)}"
-        )
+    movie = open_movie(path)
+    _check(movie, shape, missing_ends)
     out = np.full(shape, np.nan, np.float32)
     for start, frames in movie.chunks(CHUNK):
-        first = start + missing_ends
-        out[first : first + len(frames)] = frames
+        out[missing_ends[0] + start :][: len(frames)] = frames
     return out
 
 
-def _advice(T: int, movie: Movie) -> str:
-    lost = T - len(movie)
-    return f": missing_ends={lost // 2}" if lost > 0 and lost % 2 == 0 else "; denoise the whole movie"
+def _check(movie: Movie, shape: tuple[int, int, int], missing_ends: tuple[int, int]) -> None:
+    T, Y, X = shape
+    if movie.shape[1:] != (Y, X):
+        came = f"{movie.shape[1]} x {movie.shape[2]}"
+        raise InputError(
+            f"{movie.source} has frames of {came}, the raw movie {Y} x {X}; denoise the whole field of view"
+        )
+    if min(missing_ends) < 0 or len(movie) != T - sum(missing_ends):
+        lost = T - len(movie)
+        advice = f"missing_ends=({lost // 2}, {lost - lost // 2})" if lost > 0 else "pass the movie it was made of"
+        needed = f"{T} less {missing_ends[0]} at the start and {missing_ends[1]} at the end"
+        raise InputError(f"{movie.source} has {len(movie)} frames, needed are {needed}: {advice}")
