@@ -14,6 +14,7 @@ from scipy import ndimage, signal
 from udenoise import metrics
 from udenoise.baselines import METHODS, load_foreign, roi_score, roi_traces, tune, unet, wiener_traces
 from udenoise.baselines.deepinterpolation import context_frames, hidden_loss, predict
+from udenoise.baselines.fitting import learning_rates
 from udenoise.baselines.noise2void import blind_loss, hide, predict_hidden
 from udenoise.baselines.pmd import (
     _low_rank,
@@ -135,6 +136,7 @@ def test_median_against_brute_force():
         ("deepinterpolation", replace(DEEP, widths=(4,) * 6), "at least 32 pixels"),
         ("noise2void", replace(VOID, crop=8), "at least 12 pixels"),
         ("noise2void", replace(VOID, steps=0), "at least one"),
+        ("deepinterpolation", replace(DEEP, decay=2.0), "0 to 1"),
     ],
 )
 def test_settings_that_cannot_be_used(name, settings, message):
@@ -313,6 +315,13 @@ def test_noise2void_learns(known):
     assert found.about["samples"] == 640
     assert found.about["last_loss"] < 0.9 * found.about["first_loss"]
     assert np.mean((found.movie - clean) ** 2) < 0.6 * np.mean((movie - clean) ** 2)
+
+
+def test_learning_rates_by_hand():
+    rates = learning_rates(replace(DEEP, steps=8, learning_rate=0.2, decay=0.5))
+    expected = [0.2] * 5 + [0.1 * (1 + np.cos(np.pi * k / 4)) for k in (1, 2, 3, 4)]
+    np.testing.assert_allclose([float(rates(step)) for step in range(9)], expected, atol=1e-7)
+    assert {float(learning_rates(DEEP)(step)) for step in range(9)} == {DEEP.learning_rate}
 
 
 def test_losses_by_hand():

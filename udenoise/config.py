@@ -268,7 +268,9 @@ class Noise2VoidConfig:
     crop: int = 64
     """Side of a training crop, pixels."""
     learning_rate: float = 4e-4
-    """Of Adam, falling to zero in the second half."""
+    """Of Adam."""
+    decay: float = 0.0
+    """Share of the steps, at the end, over which the learning rate falls to zero."""
 
 
 @dataclass(frozen=True)
@@ -290,7 +292,9 @@ class DeepInterpolationConfig:
     crop: int = 64
     """Side of a training crop, pixels; as large as the frame for whole frames."""
     learning_rate: float = 5e-4
-    """Of RMSprop, falling to zero in the second half."""
+    """Of RMSprop."""
+    decay: float = 0.0
+    """Share of the steps, at the end, over which the learning rate falls to zero."""
 
 
 @dataclass(frozen=True)

@@ -67,12 +67,11 @@ def fit(
 ) -> Fit:
     """`settings.steps` steps on batches that depend on the seed and the step's number alone.
 
-    The learning rate is constant for one half and then falls along a cosine to zero, which averages out the noise of
-    the last steps. InputError for less than one step.
+    InputError for less than one step, or a decay outside 0 to 1.
     """
     if settings.steps < 1:
         raise InputError(f"steps is {settings.steps}; training needs at least one: steps=2000")
-    rule = OPTIMISERS[optimiser](_schedule(settings.learning_rate, settings.steps))
+    rule = OPTIMISERS[optimiser](learning_rates(settings))
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(params: Any, state: Any, batch: Any) -> tuple[Any, Any, Any]:
@@ -89,10 +88,15 @@ def fit(
     return Fit(params, tuple(losses))
 
 
-def _schedule(rate: float, steps: int) -> optax.Schedule:
-    half = steps // 2
-    falling = optax.cosine_decay_schedule(rate, max(steps - half, 1))
-    return optax.join_schedules([optax.constant_schedule(rate), falling], [half])
+def learning_rates(settings: Settings) -> optax.Schedule:
+    """Constant, then along a cosine to zero over the last `settings.decay` of the steps. InputError outside 0 to 1."""
+    if not 0 <= settings.decay <= 1:
+        raise InputError(f"decay is {settings.decay:g}; it is a share of the steps, 0 to 1: decay=0.5")
+    falling = round(settings.decay * settings.steps)
+    parts = [optax.constant_schedule(settings.learning_rate)]
+    if falling:
+        parts.append(optax.cosine_decay_schedule(settings.learning_rate, falling))
+    return optax.join_schedules(parts, [settings.steps - falling] * (len(parts) - 1))
 
 
 def about(fitted: Fit, settings: Settings, side: int) -> dict[str, Any]:
