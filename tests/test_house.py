@@ -154,7 +154,7 @@ def test_flags_are_unique_across_groups():
 
 def test_settings_are_frozen_and_documented():
     kinds = [k for k in vars(config).values() if dataclasses.is_dataclass(k)]
-    assert len(kinds) == 13
+    assert len(kinds) == 19
     source = ast.parse((PACKAGE / "config.py").read_text(encoding="utf-8"))
     for kind in kinds:
         assert kind.__dataclass_params__.frozen

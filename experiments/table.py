@@ -1,0 +1,119 @@
+"""All methods × all movies: the table that README shows, and what experiments on rare events and on the SNR illusion read.
+
+    python -m experiments.table [--out FOLDER] [--naomi FOLDER] [--add NAME=DENOISED.tif …] [--full]
+
+`--add` scores a movie that another program made of a movie of the table: NAME is METHOD@MOVIE, e.g.
+`--add 'SUPPORT@GCaMP6s, 2 photons=out.tif'`; the raw movies lie in FOLDER/movies/…/simulation/movie.tif.
+Filters are given the best setting with the truth of the very movie; networks train on the movie itself; udenoise runs with its default
+settings and never sees the truth. Interrupted, it goes on. About 15 minutes a movie on two CPU cores.
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+import udenoise
+from experiments import bench, tables
+from experiments.movies import reported
+from udenoise import metrics
+from udenoise.baselines import load_foreign, roi_traces
+from udenoise.io.tiff_writer import write_tiff
+
+README = Path(__file__).parents[1] / "README.md"
+NETWORKS = {
+    "noise2void": {"widths": (16, 32, 64), "steps": 600},
+    "deepinterpolation-small": {"steps": 1500},
+    "deepinterpolation": {"steps": 250},
+}
+"""What two cores can train; `--full` takes each network's own number of steps."""
+FILTERS = ("raw", "temporal-gaussian", "gaussian", "temporal-median", "pmd")
+BOUND, OURS = "oracle Wiener (bound)", "udenoise"
+COLUMNS = {
+    "movie": "{}", "method": "{}", "ROI error": "{:.2f}", "fast": "{:.2f}", "amplitude": "{:.2f}", "missed": "{:.0%}",
+    "invented": "{:.0%}", "rare kept": "{:.2f}", "wobble": "{:.3f}", "95 % holds": "{:.1%}", "in events": "{:.1%}",
+    "pixel SNR": "{:.0f}×", "ROI SNR": "{:.1f}×", "seconds": "{:.0f}",
+}  # fmt: skip
+LEGEND = """ROI error: mean squared, of the best temporal Gaussian's; fast: the same in the fastest 3 % of frames; amplitude: of
+events, 1 is true; missed and invented: events at five times the trace's own spread; rare kept: median share left of planted one-off
+local events with a matched-filter SNR of at least 8; wobble: spread of the pattern within a cell, of its brightness; 95 % holds: how
+often the corridor holds the truth; SNR: gain over raw, of single pixels and of ROIs."""
+
+
+def main(
+    out: Path = Path("experiments-out"),
+    naomi: Path | None = None,
+    add: Annotated[tuple[str, ...], tyro.conf.arg(metavar="METHOD@MOVIE=FILE")] = (),
+    full: bool = False,
+) -> None:
+    """Measure what is not measured yet, and write the table into README.md."""
+    scenes = [bench.prepare(movie, out) for movie in reported(full)]
+    scenes += [] if naomi is None else [naomi_scene(naomi, level, out) for level in ("low", "mid")]
+    rows, seconds = [], 0.0
+    for scene in scenes:
+        results = measure(scene, out, full) | foreign(scene, add, out)
+        seconds += sum(r["seconds"] for r in results.values())
+        rows += [line(scene.name, name, result, results) for name, result in results.items()]
+        print(tables.markdown(rows, COLUMNS), flush=True)
+    text = f"{LEGEND}\n\n{tables.markdown(rows, COLUMNS)}\n\n{tables.measured(seconds)}"
+    tables.fill(README, "table", text)
+
+
+def measure(scene: bench.Scene, out: Path, full: bool) -> dict[str, dict[str, Any]]:
+    """The results of all methods on one movie, by name."""
+    found = {name: bench.measure_baseline(scene, name, out) for name in FILTERS}
+    found |= {name: bench.measure_baseline(scene, name, out, **({} if full else how)) for name, how in NETWORKS.items()}
+    return found | {BOUND: bench.measure_wiener(scene, out), OURS: bench.measure_ours(scene, udenoise.Config(), out)}
+
+
+def foreign(scene: bench.Scene, add: tuple[str, ...], out: Path) -> dict[str, dict[str, Any]]:
+    """Movies that other programs made of this one."""
+    found = {}
+    for entry in add:
+        name, _, path = entry.partition("=")
+        method, _, movie = name.partition("@")
+        if not path or movie not in ("", scene.name):
+            continue
+        began = time.monotonic()
+        denoised = load_foreign(path, scene.movie.shape)
+        found[method] = bench.score(scene, denoised) | {"seconds": time.monotonic() - began}
+    return found
+
+
+def line(movie: str, method: str, result: dict[str, Any], results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """One row of the table."""
+    row, gaussian, raw = (r["row"] for r in (result, results["temporal-gaussian"], results["raw"]))
+    ratio = {name: row[name] / gaussian[name] for name in ("roi_error", "fast_error")}
+    gain = {name: row[name] / raw[name] if name in row else None for name in ("pixel_snr", "roi_snr")}
+    return {
+        "movie": movie, "method": method, "ROI error": ratio["roi_error"], "fast": ratio["fast_error"],
+        "amplitude": row["amplitude"], "missed": 1 - row["z_recall"], "invented": 1 - row["z_precision"],
+        "rare kept": bench.rare_kept(result), "wobble": row.get("wobble"), "95 % holds": row.get("coverage_95"),
+        "in events": row.get("event_coverage_95"), "pixel SNR": gain["pixel_snr"], "ROI SNR": gain["roi_snr"],
+        "seconds": result["seconds"],
+    }  # fmt: skip
+
+
+def naomi_scene(folder: Path, level: str, out: Path) -> bench.Scene:
+    """A NAOMi movie (600×136×136; `movie_LEVEL.tif` and `truth.npz` in the folder), no planted events."""
+    with np.load(folder / "truth.npz", allow_pickle=False) as truth:
+        rois, rate = truth["rois"].astype(np.float32), float(truth["frame_rate_hz"])
+        offset = float(truth[f"offset_{level}"])
+        clean = (truth["clean_photons"] * truth[f"counts_per_photon_{level}"] + offset).astype(np.float32)
+    weights = rois / rois.sum((1, 2), keepdims=True)
+    place = out / "movies" / f"naomi-{level}" / "simulation"
+    place.mkdir(parents=True, exist_ok=True)
+    movie = np.stack([*udenoise.open_movie(folder / f"movie_{level}.tif").read(0, len(clean))])
+    if not (place / "movie.tif").is_file():
+        np.save(place / "rois.npy", weights)
+        write_tiff(place / "movie.tif", movie, rate)
+    movie, traces = movie.astype(np.float32), roi_traces(clean, weights)
+    variance = metrics.roi_error(roi_traces(movie, weights), traces)
+    name = {"low": "NAOMi, 0.5 photons", "mid": "NAOMi, 2 photons"}[level]
+    return bench.Scene(name, place, movie, clean, weights, traces, variance, offset, rate, None)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

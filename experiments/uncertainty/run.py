@@ -1,0 +1,156 @@
+"""Which error bar is true at ROI level, and what does each part of ours add?
+
+    python -m experiments.uncertainty.run [--out FOLDER] [--full]
+
+Blind predictions of ROI traces with their error bars: pixels taken as independent, Monte-Carlo dropout, an ensemble of four, low rank
+(covariance alone), composite likelihood, recalibrated; then fused with the hidden frame, and with the error measured at the ROI (what
+`udenoise run` writes). Two movies. About 20 minutes on two CPU cores.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+import zarr
+
+import udenoise
+from experiments import bench, tables
+from experiments.movies import reported
+from udenoise import inference, metrics
+from udenoise.anatomy import load_anatomy
+from udenoise.io.store import read_json
+from udenoise.noise import load_noise
+from udenoise.posterior import Recalibration
+from udenoise.recording import Recording
+from udenoise.regions import lay_out
+
+MEMBERS, DRAWS = 4, 16
+LEVELS = (50, 80, 90, 95, 99)
+COLUMNS = {
+    "movie": "{}", "error bar": "{}", "ROI error": "{:.3f}", "sd/RMSE": "{:.2f}",
+    **{f"{q} %": "{:.1%}" for q in LEVELS}, "95 % in events": "{:.1%}", "95 % fast": "{:.1%}", "width 95 %": "{:.2f}",
+    "CRPS": "{:.3f}",
+}  # fmt: skip
+
+
+def main(out: Path = Path("experiments-out"), full: bool = False) -> None:
+    """Measure what is not measured yet, and write the table into README.md beside this file."""
+    rows, seconds = [], 0.0
+    for movie in reported(full)[:2]:
+        scene = bench.prepare(movie, out)
+        raw = bench.measure_baseline(scene, "raw", out)["row"]
+        result = bench.cached(
+            out / "rows" / f"uncertainty-{bench.key_of(scene.folder.parent.name, full)}.json",
+            lambda scene=scene: compute(scene, full, out),
+        )
+        seconds += result["seconds"]
+        for name, row in result["rows"].items():
+            rows.append({"movie": scene.name, "error bar": name} | figures(row, raw))
+    text = "\n\n".join([
+        "ROI error and CRPS: of the raw traces' error (mean squared, root mean squared); width: of the narrowest constant band "
+        "that holds 95 %.", tables.markdown(rows, COLUMNS), tables.measured(seconds),
+    ])  # fmt: skip
+    print(text)
+    tables.fill(Path(__file__).with_name("README.md"), "result", text)
+
+
+def compute(scene: bench.Scene, full: bool, out: Path) -> dict[str, Any]:
+    """Rows by name of the error bar, and the seconds all took."""
+    done = bench.timed(lambda: {name: bench.traces_row(scene, e) for name, e in estimates(scene, full, out)})
+    return {"rows": done.value, "seconds": done.seconds}
+
+
+def estimates(scene: bench.Scene, full: bool, out: Path) -> Iterator[tuple[str, metrics.Estimate]]:
+    """Every error bar with its traces."""
+    steps = udenoise.TrainConfig().steps if full else bench.QUICK_STEPS
+    usual = udenoise.Config(train=udenoise.TrainConfig(steps=steps))
+    pixels = replace(usual, train=replace(usual.train, likelihood="pixels"))
+    members = [blind(scene, replace(pixels, seed=seed), out) for seed in range(MEMBERS)]
+    yield "independent pixels", alone(members[0])
+    yield "Monte-Carlo dropout", spread(blind_draws(scene, pixels, out))
+    yield f"ensemble of {MEMBERS}, spread alone", spread([mean for mean, _, _ in members])
+    yield f"ensemble of {MEMBERS} and independent pixels", mixture(members)
+    joint = replace(usual, train=replace(usual.train, likelihood="joint"))
+    yield "low rank (covariance alone)", stated(blind(scene, joint, out))
+    yield "composite likelihood", stated(blind(scene, usual, out))
+    yield "composite, recalibrated", stated(blind(scene, usual, out, recalibrate=True))
+    movie, final = bench.ours(scene, usual, out)
+    sd = np.asarray(zarr.open_group(bench.run_folder(scene, usual, out) / "posterior.zarr", mode="r")["sd/0"])
+    pixel_sd = np.sqrt(np.einsum("nyx,tyx->nt", scene.weights**2, sd**2))
+    yield "fused movie, independent pixels", metrics.Estimate(bench.roi_traces(movie, scene.weights), pixel_sd)
+    yield "fused, error measured at the ROI (default)", final
+
+
+Blind = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Mean, variance with the stated covariance, variance of independent pixels (N T)."""
+
+
+def blind(
+    scene: bench.Scene, config: udenoise.Config, out: Path, recalibrate: bool = False, draws: int = 0, seed: int = 0
+) -> Blind:
+    """The blind prediction of the ROIs, never fused."""
+    bench.ours(scene, config, out)
+    machine, by = prepared(bench.run_folder(scene, config, out), draws)
+    by = by if recalibrate else Recalibration()
+    means, stated, own = [], [], []
+    for _, part in inference.stream(machine, 0, len(scene.movie), by, seed=seed):
+        means.append(part.regions.mean[:, 0])
+        stated.append(part.regions.covariance[:, :, 0, 0])
+        own.append(np.einsum("nyx,tyx->tn", scene.weights**2, part.prior_sd**2))
+    return tuple(np.concatenate(parts).T for parts in (means, stated, own))
+
+
+def blind_draws(scene: bench.Scene, config: udenoise.Config, out: Path) -> list[np.ndarray]:
+    """Monte-Carlo dropout: one network per draw, the same in all frames."""
+    return [blind(scene, config, out, draws=1, seed=seed)[0] for seed in range(DRAWS)]
+
+
+def prepared(folder: Path, draws: int) -> tuple[inference.Inference, Recalibration]:
+    """A finished run's denoiser, ready to stream."""
+    movie = udenoise.open_movie(read_json(folder / "config.json")["movie"]["source"])
+    recording = Recording(movie, load_noise(folder / "noise.json"), load_anatomy(folder / "anatomy.zarr"))
+    net, about = udenoise.load_denoiser(folder / "denoiser"), read_json(folder / "calibration.json")
+    regions = lay_out((bench.stored_rois(folder),), net.config.lattice_spacing, recording.noise.kernel)
+    config = udenoise.DenoiseConfig(dropout_draws=draws)
+    return inference.prepare(recording, net, config, regions), Recalibration(
+        about["factor_shared"], about["factor_pixel"]
+    )
+
+
+def stated(b: Blind) -> metrics.Estimate:
+    """Mean and the stated covariance."""
+    return metrics.Estimate(b[0], np.sqrt(b[1]))
+
+
+def alone(b: Blind) -> metrics.Estimate:
+    """Mean and the pixels' variances as if they were independent."""
+    return metrics.Estimate(b[0], np.sqrt(b[2]))
+
+
+def spread(means: list[np.ndarray]) -> metrics.Estimate:
+    """Mean and standard deviation over networks."""
+    return metrics.Estimate(np.mean(means, 0), np.std(means, 0, ddof=1))
+
+
+def mixture(members: list[Blind]) -> metrics.Estimate:
+    """The variance of a mixture: spread of the means and the mean of the variances."""
+    own = np.mean([b[2] for b in members], 0)
+    between = spread([b[0] for b in members])
+    return between._replace(sd=np.sqrt(between.sd**2 + own))
+
+
+def figures(row: dict[str, float], raw: dict[str, float]) -> dict[str, Any]:
+    """The columns of the table."""
+    held = {f"{q} %": row[f"coverage_{q}"] for q in LEVELS}
+    return {
+        "ROI error": row["roi_error"] / raw["roi_error"], "sd/RMSE": row["sd_ratio"], **held,
+        "95 % in events": row["event_coverage_95"], "95 % fast": row["fast_coverage_95"],
+        "width 95 %": row["relative_width_95"], "CRPS": row["crps"] / np.sqrt(raw["roi_error"]),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,84 @@
+"""What the experiments stand on: movies that stay apart, scores that know the truth, tables that go where they belong."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from experiments import bench, movies, tables
+from experiments.movies import CHOOSING, REPORTED, Choosing, check_apart, ladder, null, reported
+from udenoise import metrics
+from udenoise.config import RareConfig, SimulationConfig
+from udenoise.simulate import plan_simulation
+
+TINY = SimulationConfig(
+    frames=300, height=48, width=48, cells=5, photons=4.0, seed=7,
+    rare=RareConfig(flashes=4, dendritic_events=2, lone_cells=1, coupled_pairs=1, decoupled_events=1),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    return bench.prepare(Choosing("tiny", TINY), tmp_path_factory.mktemp("experiments"))
+
+
+def test_choosing_and_reporting_never_meet():
+    every = [*REPORTED, *reported(full=True), *ladder((0.5, 2.0))]
+    check_apart(CHOOSING, tuple(every))
+    assert len({m.config.seed for m in REPORTED}) == len(REPORTED)
+
+
+def test_a_movie_that_is_both_is_refused():
+    one = CHOOSING[0]
+    with pytest.raises(ValueError, match="seed"):
+        check_apart((one,), (movies.Reported("same seed", replace(one.config, photons=3.0)),))
+    with pytest.raises(ValueError, match="settings"):
+        check_apart((one,), (movies.Reported("same settings", replace(one.config, seed=99)),))
+
+
+def test_a_null_movie_has_the_same_field_and_no_event():
+    config = null(movies.Reported("tiny", replace(TINY, rare=RareConfig()))).config
+    truth = plan_simulation(config).truth
+    assert len(truth.events.kind) == 0 and not truth.spikes.any()
+    np.testing.assert_array_equal(truth.masks, plan_simulation(replace(TINY, rare=RareConfig())).truth.masks)
+
+
+def test_the_truth_keeps_every_planted_event_and_the_movie_without_them_keeps_none(scene):
+    rare, local = scene.rare, scene.rare.roi < 0
+    assert local.sum() >= 5 and (~local).sum() == 2
+    kept = metrics.recovered_amplitudes(rare.planted, rare.truth, rare.truth)
+    np.testing.assert_allclose(kept, 1)
+    lost = metrics.recovered_amplitudes(rare.planted, rare.without, rare.truth)
+    np.testing.assert_allclose(lost[local], 0, atol=0.15)  # courses are cut at their 1/e
+    everything = bench.score_rare(scene, scene.clean, scene.truth)
+    np.testing.assert_allclose(everything["recovered"], 1, atol=1e-3)
+    nothing = bench.score_rare(scene, np.broadcast_to(np.median(scene.clean, 0), scene.clean.shape), scene.truth)
+    assert np.median(np.array(nothing["recovered"])[local]) < 0.2
+
+
+def test_a_perfect_movie_has_perfect_numbers_and_the_raw_one_its_noise(scene):
+    perfect, raw = (bench.score(scene, movie)["row"] for movie in (scene.clean, scene.movie))
+    assert perfect["roi_error"] == pytest.approx(0, abs=1e-4) and perfect["wobble"] == pytest.approx(0, abs=1e-6)
+    assert raw["relative_error"] == pytest.approx(1) and abs(raw["bias"]) < 0.01
+    assert perfect["amplitude"] == pytest.approx(1, abs=1e-4)
+
+
+def test_filters_are_tuned_and_rows_are_kept(scene, tmp_path):
+    first = bench.measure_baseline(scene, "temporal-gaussian", tmp_path)
+    assert 0.5 <= first["settings"]["sigma_frames"] <= 20 and first["row"]["relative_error"] < 0.6
+    assert bench.measure_baseline(scene, "temporal-gaussian", tmp_path) == first
+    assert len(list((tmp_path / "rows").iterdir())) == 1
+    bound = bench.measure_wiener(scene, tmp_path)["row"]
+    assert bound["roi_error"] < first["row"]["roi_error"]
+
+
+def test_tables_go_between_their_marks(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- result -->\nold\n<!-- /result -->\nafter\n")
+    rows = [{"method": "a", "error": 0.123}, {"method": "b", "error": float("nan")}, {"method": "c"}]
+    tables.fill(readme, "result", tables.markdown(rows, {"method": "{}", "error": "{:.2f}"}))
+    text = readme.read_text()
+    assert "| a | 0.12 |\n| b | – |\n| c | – |" in text and "old" not in text
+    assert text.startswith("before\n") and text.endswith("\nafter\n")
+    with pytest.raises(ValueError, match="other"):
+        tables.fill(readme, "other", "")
