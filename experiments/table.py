@@ -4,8 +4,8 @@
 
 `--add` scores a movie that another program made of a movie of the table: NAME is METHOD@MOVIE, e.g.
 `--add 'SUPPORT@GCaMP6s, 2 photons=out.tif'`; the raw movies lie in FOLDER/movies/…/simulation/movie.tif.
-Filters are given the best setting with the truth of the very movie; networks train on the movie itself; udenoise runs with its default
-settings and never sees the truth. Interrupted, it goes on. About 15 minutes a movie on two CPU cores.
+Filters are given the best setting with the truth of the very movie; networks train on the movie itself; udenoise runs with
+its default settings and never sees the truth. Interrupted, it goes on. About 20 minutes a movie on two CPU cores.
 """
 
 import time
@@ -24,9 +24,9 @@ from udenoise.io.tiff_writer import write_tiff
 
 README = Path(__file__).parents[1] / "README.md"
 NETWORKS = {
-    "noise2void": {"widths": (16, 32, 64), "steps": 600},
-    "deepinterpolation-small": {"steps": 1500},
-    "deepinterpolation": {"steps": 250},
+    "noise2void": {"widths": (16, 32, 64), "steps": 1000, "decay": 0.3},
+    "deepinterpolation-small": {"steps": 2500, "decay": 0.3},
+    "deepinterpolation": {"steps": 400, "decay": 0.3},
 }
 """What two cores can train; `--full` takes each network's own number of steps."""
 FILTERS = ("raw", "temporal-gaussian", "gaussian", "temporal-median", "pmd")
@@ -38,8 +38,8 @@ COLUMNS = {
 }  # fmt: skip
 LEGEND = """ROI error: mean squared, of the best temporal Gaussian's; fast: the same in the fastest 3 % of frames; amplitude: of
 events, 1 is true; missed and invented: events at five times the trace's own spread; rare kept: median share left of planted one-off
-local events with a matched-filter SNR of at least 8; wobble: spread of the pattern within a cell, of its brightness; 95 % holds: how
-often the corridor holds the truth; SNR: gain over raw, of single pixels and of ROIs."""
+local events with a matched-filter SNR of at least 8; wobble: spread of the pattern within a cell, of its brightness; 95 %
+holds: how often the corridor holds the truth; SNR: gain over raw, of single pixels and of ROIs."""
 
 
 def main(

@@ -1,4 +1,4 @@
-"""What do denoisers swallow? Amplitude and detection of planted one-off events against their signal-to-noise ratio in the raw movie.
+"""What do denoisers swallow? Amplitude and detection of planted one-off events against their SNR in the raw movie.
 
     python -m experiments.rare_events.run [--out FOLDER] [--full]
 
@@ -17,6 +17,7 @@ from experiments.movies import reported
 
 BINS = ((3.0, 5.0), (5.0, 8.0), (8.0, 13.0), (13.0, 100.0))
 FALSE_ALARM = 1e-3
+SHOWN = ("raw", "temporal-gaussian", "pmd", "deepinterpolation-small", "udenoise")
 KEPT = {"method": "{}", **{f"SNR {a:g}–{b:g}": "{:.2f}" for a, b in BINS}, "dendritic": "{:.2f}", "cell fires once": "{:.2f}",
         "pair comes apart": "{:.2f}"}  # fmt: skip
 FOUND = {"method": "{}", **{f"SNR {a:g}–{b:g}": "{:.0%}" for a, b in BINS}}

@@ -2,8 +2,9 @@
 
     python -m experiments.snr_illusion.run [--out FOLDER] [--full]
 
-DeepInterpolation reported a 15-fold gain of single-pixel SNR (Lecoq et al. 2021). Neighbouring denoised pixels are wrong together, so
-averaging over a cell gains little more. Reads what `python -m experiments.table` measured; nothing to compute beyond that.
+DeepInterpolation reported a 15-fold gain of single-pixel SNR (Lecoq et al. 2021). Neighbouring denoised pixels are wrong
+together, so averaging over a cell gains little more. Reads what `python -m experiments.table` measured; nothing to compute
+beyond that.
 """
 
 from pathlib import Path

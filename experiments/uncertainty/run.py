@@ -2,9 +2,9 @@
 
     python -m experiments.uncertainty.run [--out FOLDER] [--full]
 
-Blind predictions of ROI traces with their error bars: pixels taken as independent, Monte-Carlo dropout, an ensemble of four, low rank
-(covariance alone), composite likelihood, recalibrated; then fused with the hidden frame, and with the error measured at the ROI (what
-`udenoise run` writes). Two movies. About 20 minutes on two CPU cores.
+Blind predictions of ROI traces with their error bars: pixels taken as independent, Monte-Carlo dropout, an ensemble of
+four, low rank (covariance alone), composite likelihood, recalibrated; then fused with the hidden frame, and with the error
+measured at the ROI (what `udenoise run` writes). Two movies. About 20 minutes on two CPU cores.
 """
 
 from collections.abc import Iterator
