@@ -15,7 +15,7 @@ from jaxtyping import Float
 import udenoise
 from experiments.movies import Choosing, Reported
 from udenoise import metrics
-from udenoise.baselines import METHODS, roi_score, roi_traces, tune, wiener_traces
+from udenoise.baselines import METHODS, Method, roi_score, roi_traces, tune, wiener_traces
 from udenoise.config import SimulationConfig, to_json
 from udenoise.io.store import read_group, read_json, write_json
 from udenoise.results import load_rois_npz
@@ -221,17 +221,30 @@ def measure_ours(scene: Scene, config: udenoise.Config, out: Path) -> dict[str, 
 
 def measure_baseline(scene: Scene, name: str, out: Path, **settings: Any) -> dict[str, Any]:
     """The row of a baseline: filters at their best given this movie's truth, networks with the settings given."""
-    method = METHODS[name]
-    method = method._replace(settings=replace(method.settings, **settings))
-
+    key, method = baseline_key(scene, name, settings)
     grid = {} if hasattr(method.settings, "learning_rate") else method.grid
 
     def compute() -> dict[str, Any]:
         best = timed(lambda: tune(method, grid, scene.movie, roi_score(scene.weights, scene.truth), quiet=True))
+        (out / "denoised").mkdir(exist_ok=True)
+        np.save(out / "denoised" / f"{key}.npy", best.value.denoised.movie)
         about = {"seconds": best.seconds, "settings": asdict(best.value.settings), "about": best.value.denoised.about}
         return score(scene, best.value.denoised.movie) | about
 
-    return cached(out / "rows" / f"{name}-{key_of(scene.folder.parent.name, asdict(method.settings))}.json", compute)
+    return cached(out / "rows" / f"{key}.json", compute)
+
+
+def baseline_key(scene: Scene, name: str, settings: dict[str, Any]) -> tuple[str, Method]:
+    """Under which name results are kept, and the method with these settings."""
+    method = METHODS[name]
+    method = method._replace(settings=replace(method.settings, **settings))
+    return f"{name}-{key_of(scene.folder.parent.name, asdict(method.settings))}", method
+
+
+def denoised(scene: Scene, name: str, out: Path, **settings: Any) -> np.ndarray:
+    """The movie that a baseline made (it is made if it is not there)."""
+    measure_baseline(scene, name, out, **settings)
+    return np.load(out / "denoised" / f"{baseline_key(scene, name, settings)[0]}.npy")
 
 
 def measure_wiener(scene: Scene, out: Path) -> dict[str, Any]:

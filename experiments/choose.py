@@ -18,7 +18,9 @@ RATES = (2e-4, 5e-4, 1.5e-3)
 COLUMNS = {"movie": "{}", "network": "{}", "learning rate": "{:g}", "ROI error / raw": "{:.3f}", "seconds": "{:.0f}"}
 
 
-def main(out: Path = Path("experiments-out"), names: tuple[str, ...] = ("deepinterpolation-small", "noise2void")) -> None:
+def main(
+    out: Path = Path("experiments-out"), names: tuple[str, ...] = ("deepinterpolation-small", "noise2void")
+) -> None:
     """Print one row per movie, network and learning rate."""
     rows = []
     for movie in CHOOSING:

@@ -114,7 +114,8 @@ function groupCalibration(parent, roi) {
   { title: 'Frames at rest and in action', note: 'Frames of all ROIs, from the half where the smallest error is expected to the last '
     + 'hundredth, where cells change fastest. Predicted by a fit to the other half of the recording. '
     + `Where the error comes from: ${shares.join(', ')}.`
-    + (Number.isFinite(roi.noise_factor) ? ` Noise of the raw traces: ${roi.noise_factor.toFixed(3)} times what the noise model says.` : '') });
+    + (Number.isFinite(roi.noise_factor) ? ` Noise of the raw traces: ${roi.noise_factor.toFixed(3)} times what the noise model says.`
+    + (roi.noise_factor > 1.1 ? ' Motion or flicker from frame to frame counts as noise there.' : '') : '') });
 }
 
 function scaleCalibration(parent, calibration) {
