@@ -124,22 +124,27 @@ def _cell(
 def _dendrite(rng: np.random.Generator, centre: np.ndarray, optics: OpticsConfig, shape: Shape) -> sparse.csc_array:
     """One to three neurites that leave a soma."""
     curves = [curve(rng, centre, rng.uniform(12, 40))[24:] for _ in range(rng.integers(1, 4))]
-    widths = np.hypot(rng.uniform(0.5, 1.0, len(curves)), optics.psf_px)
-    return reduce(add, [draw_curve(rng, line, width, shape) for line, width in zip(curves, widths, strict=True)])
+    return reduce(add, [_neurite(rng, line, rng.uniform(0.5, 1.0), optics, shape) for line in curves])
+
+
+def _neurite(
+    rng: np.random.Generator, line: np.ndarray, width: float, optics: OpticsConfig, shape: Shape
+) -> sparse.csc_array:
+    """A line of this width (standard deviation, pixels) seen through the microscope, which keeps its light."""
+    seen = float(np.hypot(width, optics.psf_px))
+    return draw_curve(rng, line, seen, shape) * (width / seen)
 
 
 def _process(rng: np.random.Generator, shape: Shape, optics: OpticsConfig) -> sparse.csc_array:
     """A dendrite or axon whose soma lies elsewhere."""
     line = curve(rng, rng.uniform(0, shape), rng.uniform(15, 70))
-    width = np.hypot(rng.uniform(0.4, 1.1), optics.psf_px)
-    return draw_curve(rng, line, width, shape) * lognormal(rng, 0.18, 0.6)
+    return _neurite(rng, line, rng.uniform(0.4, 1.1), optics, shape) * lognormal(rng, 0.2, 0.6)
 
 
 def _bouton(rng: np.random.Generator, shape: Shape, optics: OpticsConfig) -> sparse.csc_array:
     """A bright point: bouton, spine head, or a dendrite that crosses the plane."""
     line = curve(rng, rng.uniform(0, shape), rng.uniform(0.5, 3))
-    width = np.hypot(rng.uniform(0.6, 1.2), optics.psf_px)
-    return draw_curve(rng, line, width, shape) * lognormal(rng, 0.4, 0.6)
+    return _neurite(rng, line, rng.uniform(0.6, 1.2), optics, shape) * lognormal(rng, 0.4, 0.6)
 
 
 def _blurred_cell(rng: np.random.Generator, shape: Shape, optics: OpticsConfig) -> sparse.csc_array:
