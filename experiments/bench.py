@@ -22,7 +22,7 @@ from udenoise.results import load_rois_npz
 from udenoise.simulate import Simulation, load_simulation, write_simulation
 
 CHUNK = 200
-QUICK_STEPS = 800
+QUICK_STEPS = 600
 """Training steps of the experiments' default size; `--full` trains as long as `udenoise run` does."""
 LONGEST_COURSE = 45
 """Frames of an event's time course that the matched filter uses."""
@@ -80,7 +80,14 @@ def cached(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, compute())
-    return read_json(path)
+    return {name: _numbers(value) if name in ("row", "rows") else value for name, value in read_json(path).items()}
+
+
+def _numbers(row: Any) -> Any:
+    """Figures that a method cannot have are null in JSON."""
+    if isinstance(row, dict):
+        return {name: _numbers(value) for name, value in row.items()}
+    return float("nan") if row is None else row
 
 
 def prepare(movie: Choosing | Reported, out: Path) -> Scene:
@@ -158,11 +165,13 @@ def score(scene: Scene, movie: np.ndarray, estimate: metrics.Estimate | None = N
 
 
 def traces_row(scene: Scene, estimate: metrics.Estimate) -> dict[str, float]:
-    """Numbers of traces; also mean standard deviation over root mean squared error, and bias relative to the brightness."""
+    """Numbers of traces; also mean standard deviation over root mean squared error, bias relative to the brightness, and the
+    error that is left when every trace is given its true mean."""
     row = metrics.trace_row(scene.truth, estimate, scene.noise_variance)
     sd = None if estimate.sd is None else float(np.mean(estimate.sd) / np.sqrt(row["roi_error"]))
-    bias = np.mean(estimate.mean - scene.truth) / np.mean(scene.truth - scene.offset)
-    return row | {"sd_ratio": sd, "bias": float(bias)}
+    error = estimate.mean - scene.truth
+    bias = float(error.mean() / np.mean(scene.truth - scene.offset))
+    return row | {"sd_ratio": sd, "bias": bias, "levelled_error": float(error.var(axis=1).mean())}
 
 
 def rare_kept(result: dict[str, Any], least_snr: float = 8.0) -> float | None:

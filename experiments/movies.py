@@ -14,7 +14,10 @@ from udenoise.config import (
 )
 
 RARE = RareConfig(flashes=16, dendritic_events=8, lone_cells=1, coupled_pairs=2, decoupled_events=3)
-SMALL, FULL = {"frames": 1500, "height": 96, "width": 96}, {"frames": 6000, "height": 256, "width": 256}
+SMALL, FULL = (
+    {"frames": 1200, "height": 80, "width": 80, "cells": 12},
+    {"frames": 6000, "height": 256, "width": 256, "cells": 90},
+)
 
 
 class Choosing(NamedTuple):

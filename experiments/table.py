@@ -26,20 +26,24 @@ README = Path(__file__).parents[1] / "README.md"
 NETWORKS = {
     "noise2void": {"widths": (16, 32, 64), "steps": 1000, "decay": 0.3},
     "deepinterpolation-small": {"steps": 2500, "decay": 0.3},
-    "deepinterpolation": {"steps": 400, "decay": 0.3},
+    "deepinterpolation": {"steps": 500, "crop": 32, "decay": 0.3},
 }
 """What two cores can train; `--full` takes each network's own number of steps."""
 FILTERS = ("raw", "temporal-gaussian", "gaussian", "temporal-median", "pmd")
 BOUND, OURS = "oracle Wiener (bound)", "udenoise"
 COLUMNS = {
-    "movie": "{}", "method": "{}", "ROI error": "{:.2f}", "fast": "{:.2f}", "amplitude": "{:.2f}", "missed": "{:.0%}",
+    "movie": "{}", "method": "{}", "ROI error": "{:.2f}", "levelled": "{:.2f}", "fast": "{:.2f}",
+    "amplitude": "{:.2f}", "missed": "{:.0%}",
     "invented": "{:.0%}", "rare kept": "{:.2f}", "wobble": "{:.3f}", "95 % holds": "{:.1%}", "in events": "{:.1%}",
     "pixel SNR": "{:.0f}×", "ROI SNR": "{:.1f}×", "seconds": "{:.0f}",
 }  # fmt: skip
-LEGEND = """ROI error: mean squared, of the best temporal Gaussian's; fast: the same in the fastest 3 % of frames; amplitude: of
-events, 1 is true; missed and invented: events at five times the trace's own spread; rare kept: median share left of planted one-off
-local events with a matched-filter SNR of at least 8; wobble: spread of the pattern within a cell, of its brightness; 95 %
-holds: how often the corridor holds the truth; SNR: gain over raw, of single pixels and of ROIs."""
+HELD = {"movie": "{}", "frames": "{}", **{f"{q} %": "{:.1%}" for q in (50, 80, 90, 95, 99)}, "width 95 %": "{:.2f}",
+        "sd/RMSE": "{:.2f}", "CRPS": "{:.3g}"}  # fmt: skip
+LEGEND = """ROI error: mean squared, of the best temporal Gaussian's; levelled: the same when every trace is given its true
+mean; fast: in the fastest 3 % of frames; amplitude: of events, 1 is true; missed and invented: events at five times the
+trace's own spread; rare kept: median share left of planted one-off local events with a matched-filter SNR of at least 8;
+wobble: spread of the pattern within a cell, of its brightness; 95 % holds: how often the corridor holds the truth; SNR: gain
+over raw, of single pixels and of ROIs."""
 
 
 def main(
@@ -57,7 +61,12 @@ def main(
         seconds += sum(r["seconds"] for r in results.values())
         rows += [line(scene.name, name, result, results) for name, result in results.items()]
         print(tables.markdown(rows, COLUMNS), flush=True)
-    text = f"{LEGEND}\n\n{tables.markdown(rows, COLUMNS)}\n\n{tables.measured(seconds)}"
+    held = [holds(scene.name, bench.measure_ours(scene, udenoise.Config(), out)["row"]) for scene in scenes]
+    text = "\n\n".join([
+        LEGEND, tables.markdown(rows, COLUMNS), "How often the corridors of udenoise hold the truth, and how wide they are "
+        "beside the narrowest constant band that holds as often", tables.markdown([r for part in held for r in part], HELD),
+        tables.measured(seconds),
+    ])  # fmt: skip
     tables.fill(README, "table", text)
 
 
@@ -66,6 +75,21 @@ def measure(scene: bench.Scene, out: Path, full: bool) -> dict[str, dict[str, An
     found = {name: bench.measure_baseline(scene, name, out) for name in FILTERS}
     found |= {name: bench.measure_baseline(scene, name, out, **({} if full else how)) for name, how in NETWORKS.items()}
     return found | {BOUND: bench.measure_wiener(scene, out), OURS: bench.measure_ours(scene, udenoise.Config(), out)}
+
+
+def holds(movie: str, row: dict[str, float]) -> list[dict[str, Any]]:
+    """Coverage of our corridors at all levels."""
+    kinds = {"all": "coverage", "fastest 3 %": "fast_coverage", "events": "event_coverage", "events it shows": "seen_coverage",
+             "poorest tenth of ROIs": "poorest_coverage", "whole trace at once": "simultaneous_coverage"}  # fmt: skip
+    names = {f"{q} %": q for q in (50, 80, 90, 95, 99)}
+    rows = [
+        {"movie": movie, "frames": kind} | {n: row[f"{key}_{q}"] for n, q in names.items()}
+        for kind, key in kinds.items()
+    ]
+    return [
+        rows[0] | {"width 95 %": row["relative_width_95"], "sd/RMSE": row["sd_ratio"], "CRPS": row["crps"]},
+        *rows[1:],
+    ]
 
 
 def foreign(scene: bench.Scene, add: tuple[str, ...], out: Path) -> dict[str, dict[str, Any]]:
@@ -88,7 +112,8 @@ def line(movie: str, method: str, result: dict[str, Any], results: dict[str, dic
     ratio = {name: row[name] / gaussian[name] for name in ("roi_error", "fast_error")}
     gain = {name: row[name] / raw[name] if name in row else None for name in ("pixel_snr", "roi_snr")}
     return {
-        "movie": movie, "method": method, "ROI error": ratio["roi_error"], "fast": ratio["fast_error"],
+        "movie": movie, "method": method, "ROI error": ratio["roi_error"],
+        "levelled": row["levelled_error"] / gaussian["levelled_error"], "fast": ratio["fast_error"],
         "amplitude": row["amplitude"], "missed": 1 - row["z_recall"], "invented": 1 - row["z_precision"],
         "rare kept": bench.rare_kept(result), "wobble": row.get("wobble"), "95 % holds": row.get("coverage_95"),
         "in events": row.get("event_coverage_95"), "pixel SNR": gain["pixel_snr"], "ROI SNR": gain["roi_snr"],

@@ -27,7 +27,7 @@ from udenoise.posterior import Recalibration
 from udenoise.recording import Recording
 from udenoise.regions import lay_out
 
-MEMBERS, DRAWS = 4, 16
+MEMBERS, DRAWS = 4, 8
 LEVELS = (50, 80, 90, 95, 99)
 COLUMNS = {
     "movie": "{}", "error bar": "{}", "ROI error": "{:.3f}", "sd/RMSE": "{:.2f}",
