@@ -85,6 +85,8 @@ def cached(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def _numbers(row: Any) -> Any:
     """Figures that a method cannot have are null in JSON."""
+    if isinstance(row, list):
+        return [_numbers(value) for value in row]
     if isinstance(row, dict):
         return {name: _numbers(value) for name, value in row.items()}
     return float("nan") if row is None else row

@@ -7,6 +7,7 @@ import pytest
 
 from experiments import bench, movies, tables
 from experiments.movies import CHOOSING, REPORTED, Choosing, check_apart, ladder, null, reported
+from experiments.segmentation.run import judge
 from udenoise import metrics
 from udenoise.config import RareConfig, SimulationConfig
 from udenoise.simulate import plan_simulation
@@ -82,3 +83,20 @@ def test_tables_go_between_their_marks(tmp_path):
     assert text.startswith("before\n") and text.endswith("\nafter\n")
     with pytest.raises(ValueError, match="other"):
         tables.fill(readme, "other", "")
+
+
+def test_cells_that_are_found_are_judged_by_what_they_cover():
+    somata = np.zeros((3, 10, 10), bool)
+    for n, corner in enumerate((0, 3, 6)):
+        somata[n, corner : corner + 3, :3] = True  # 9 pixels each
+    flat = [np.flatnonzero(mask) for mask in somata]
+    found = [
+        {"pixels": flat[0].tolist(), "cell": True},  # a soma
+        {"pixels": flat[0][:5].tolist(), "cell": True},  # most of the same soma once more
+        {"pixels": [*flat[1][:3].tolist(), 95, 96, 97, 98], "cell": True},  # less than half, of either
+        {"pixels": flat[2].tolist(), "cell": False},  # Suite2p does not call it a cell
+    ]
+    judged = judge(found, somata)
+    assert (judged["ROIs"], judged["called cells"], judged["true"], judged["false"]) == (4, 3, 2, 1)
+    assert judged["somata found"] == "1 of 3" and judged["precision"] == pytest.approx(2 / 3)
+    assert judge([], somata)["recall"] == 0
