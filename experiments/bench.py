@@ -237,7 +237,7 @@ def measure_baseline(scene: Scene, name: str, out: Path, **settings: Any) -> dic
 
     def compute() -> dict[str, Any]:
         best = timed(lambda: tune(method, grid, scene.movie, roi_score(scene.weights, scene.truth), quiet=True))
-        (out / "denoised").mkdir(exist_ok=True)
+        (out / "denoised").mkdir(parents=True, exist_ok=True)
         np.save(out / "denoised" / f"{key}.npy", best.value.denoised.movie)
         about = {"seconds": best.seconds, "settings": asdict(best.value.settings), "about": best.value.denoised.about}
         return score(scene, best.value.denoised.movie) | about

@@ -109,4 +109,5 @@ def _neighbour_correlation(sums: PixelSums, variance: np.ndarray) -> tuple[float
     mean, T = sums.error / sums.frames, sums.frames
     down = sums.below / T - mean[1:] * mean[:-1], (variance[1:] + variance[:-1]) / 2
     across = sums.right / T - mean[:, 1:] * mean[:, :-1], (variance[:, 1:] + variance[:, :-1]) / 2
-    return tuple(float(covariance.sum() / power.sum()) for covariance, power in (down, across))
+    with np.errstate(invalid="ignore"):  # a perfect estimate has no errors to correlate
+        return tuple(float(covariance.sum() / power.sum()) for covariance, power in (down, across))
