@@ -26,6 +26,8 @@ QUICK_STEPS = 600
 """Training steps of the experiments' default size; `--full` trains as long as `udenoise run` does."""
 LONGEST_COURSE = 45
 """Frames of an event's time course that the matched filter uses."""
+ROOM = 6
+"""Frames that the matched filter needs before an event."""
 LOCAL, CELLS = ("flash", "dendritic"), ("lone", "decoupled")
 
 
@@ -126,7 +128,7 @@ def load(name: str, known: Simulation, without: Simulation | None) -> Scene:
 def rare_events(known: Simulation, without: Simulation) -> Rare:
     """All planted events as the matched filter wants them; their size from the movie with and without them."""
     e = known.events
-    chosen = np.flatnonzero(np.isin(e.kind, LOCAL + CELLS) & (e.start >= 6) & (e.stop < len(known.movie) - 60))
+    chosen = np.flatnonzero(np.isin(e.kind, LOCAL + CELLS) & (e.start >= ROOM) & (e.stop < len(known.movie) - 60))
     scale = float(np.median(known.clean - known.offset) / np.median(without.clean - without.offset))
     footprints = np.stack([_footprint(known, i) for i in chosen])
     truth = metrics.footprint_traces(np.asarray(known.clean) - known.offset, footprints)

@@ -2,13 +2,13 @@
 
     python -m experiments.table [--out FOLDER] [--naomi FOLDER] [--add NAME=DENOISED.tif …] [--full]
 
-`--add` scores a movie that another program made of a movie of the table: NAME is METHOD@MOVIE, e.g.
-`--add 'SUPPORT@GCaMP6s, 2 photons=out.tif'`; the raw movies lie in FOLDER/movies/…/simulation/movie.tif.
+`--add` scores a movie that another program made of a movie of the table, in counts of the raw one. Which one is seen from
+its mean image, or said: `--add 'SUPPORT@GCaMP6s, 2 photons=out.tif'`. The raw movies lie in FOLDER/movies/…/simulation.
 Filters are given the best setting with the truth of the very movie; networks train on the movie itself; udenoise runs with
 its default settings and never sees the truth. Interrupted, it goes on. About 20 minutes a movie on two CPU cores.
 """
 
-import time
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +16,11 @@ import numpy as np
 import tyro
 
 import udenoise
-from experiments import bench, tables
+from experiments import bench, foreign, tables
 from experiments.movies import reported
 from udenoise import metrics
-from udenoise.baselines import load_foreign, roi_traces
+from udenoise.baselines import roi_traces
+from udenoise.errors import InputError
 from udenoise.io.tiff_writer import write_tiff
 
 README = Path(__file__).parents[1] / "README.md"
@@ -49,16 +50,18 @@ over raw, of single pixels and of ROIs."""
 def main(
     out: Path = Path("experiments-out"),
     naomi: Path | None = None,
-    add: Annotated[tuple[str, ...], tyro.conf.arg(metavar="METHOD@MOVIE=FILE")] = (),
+    add: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=DENOISED.tif")] = (),
     full: bool = False,
 ) -> None:
     """Measure what is not measured yet, and write the table into README.md."""
     scenes = [bench.prepare(movie, out) for movie in reported(full)]
     scenes += [] if naomi is None else [naomi_scene(naomi, level, out) for level in ("low", "mid")]
+    others = [foreign.parse(entry, scenes) for entry in add]
     rows, seconds = [], 0.0
     for scene in scenes:
-        results = measure(scene, out, full) | foreign(scene, add, out)
+        results = measure(scene, out, full)
         seconds += sum(r["seconds"] for r in results.values())
+        results |= {other.method: foreign.measure(scene, other.path) for other in others if other.movie == scene.name}
         rows += [line(scene.name, name, result, results) for name, result in results.items()]
         print(tables.markdown(rows, COLUMNS), flush=True)
     held = [holds(scene.name, bench.measure_ours(scene, udenoise.Config(), out)["row"]) for scene in scenes]
@@ -90,20 +93,6 @@ def holds(movie: str, row: dict[str, float]) -> list[dict[str, Any]]:
         rows[0] | {"width 95 %": row["relative_width_95"], "sd/RMSE": row["sd_ratio"], "CRPS": row["crps"]},
         *rows[1:],
     ]
-
-
-def foreign(scene: bench.Scene, add: tuple[str, ...], out: Path) -> dict[str, dict[str, Any]]:
-    """Movies that other programs made of this one."""
-    found = {}
-    for entry in add:
-        name, _, path = entry.partition("=")
-        method, _, movie = name.partition("@")
-        if not path or movie not in ("", scene.name):
-            continue
-        began = time.monotonic()
-        denoised = load_foreign(path, scene.movie.shape)
-        found[method] = bench.score(scene, denoised) | {"seconds": time.monotonic() - began}
-    return found
 
 
 def line(movie: str, method: str, result: dict[str, Any], results: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -141,4 +130,7 @@ def naomi_scene(folder: Path, level: str, out: Path) -> bench.Scene:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except InputError as error:
+        sys.exit(f"{error}")

@@ -1,17 +1,23 @@
 """What the experiments stand on: movies that stay apart, scores that know the truth, tables that go where they belong."""
 
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments import bench, movies, tables
-from experiments.movies import CHOOSING, REPORTED, Choosing, check_apart, ladder, null, reported
-from experiments.segmentation.run import judge
 from udenoise import metrics
 from udenoise.config import RareConfig, SimulationConfig
+from udenoise.errors import InputError
+from udenoise.io.tiff_writer import write_tiff
 from udenoise.simulate import plan_simulation
+
+sys.path.append(str(Path(__file__).parents[1]))  # the experiments are no part of the installed package
+from experiments import bench, foreign, movies, tables  # noqa: E402
+from experiments.movies import CHOOSING, REPORTED, Choosing, check_apart, ladder, null, reported  # noqa: E402
+from experiments.segmentation.run import judge  # noqa: E402
 
 TINY = SimulationConfig(
     frames=300, height=48, width=48, cells=5, photons=4.0, seed=7,
@@ -102,3 +108,29 @@ def test_cells_that_are_found_are_judged_by_what_they_cover():
     assert (judged["ROIs"], judged["called cells"], judged["true"], judged["false"]) == (4, 3, 2, 1)
     assert judged["somata found"] == "1 of 3" and judged["precision"] == pytest.approx(2 / 3)
     assert judge([], somata)["recall"] == 0
+
+
+def test_a_foreign_movie_is_recognised_and_judged_like_ours(scene, tmp_path):
+    other = scene._replace(name="another", movie=scene.movie[:, ::-1, ::-1])
+    write_tiff(tmp_path / "clean.tif", scene.clean, None)
+    write_tiff(tmp_path / "cut.tif", scene.clean[30:-30], None)
+    found = foreign.parse(f"perfect={tmp_path / 'clean.tif'}", [other, scene])
+    assert found.movie == "tiny" and found.method == "perfect"
+    assert foreign.measure(scene, found.path)["row"]["roi_error"] == pytest.approx(0, abs=1e-4)
+    cut = foreign.measure(scene, str(tmp_path / "cut.tif"))
+    assert cut["row"]["roi_error"] == pytest.approx(0, abs=1e-4)
+    np.testing.assert_allclose(cut["rare"]["recovered"], 1, atol=1e-3)
+    assert 0 < len(cut["rare"]["kind"]) <= len(scene.rare.kind)
+
+
+@pytest.mark.parametrize("entry", ["file.tif", "=file.tif", "name@nowhere=file.tif"])
+def test_a_foreign_movie_needs_a_name_and_a_movie_that_exists(scene, entry):
+    with pytest.raises(InputError, match="--add"):
+        foreign.parse(entry, [scene])
+
+
+def test_a_foreign_movie_like_none_is_refused(scene, tmp_path):
+    noise = np.random.default_rng(0).normal(100, 10, scene.movie.shape).astype(np.float32)
+    write_tiff(tmp_path / "noise.tif", noise, None)
+    with pytest.raises(InputError, match="NAME@MOVIE"):
+        foreign.parse(f"noise={tmp_path / 'noise.tif'}", [scene])
