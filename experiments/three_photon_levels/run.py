@@ -1,19 +1,19 @@
 """Does the corridor hold, and does the trace beat the best temporal Gaussian, at three photon levels?
 
-    python experiments/three_photon_levels/run.py [FOLDER [NAOMI]]
+    python -m experiments.three_photon_levels.run [--out FOLDER] [--naomi FOLDER]
 
 Simulates three movies (128×128×2000, seeds, indicators and detectors that no default was chosen on), runs the whole job
-on each with default settings, and writes `table.md` and `outcomes.json` into FOLDER (default: three-photon-levels). With the
-folder of the two NAOMi movies (600×136×136, `movie_low.tif`, `movie_mid.tif`, `truth.npz`), these too.
-Interrupted, it goes on. Expected: see README.md beside this file. About 5 minutes a movie on two CPU cores.
+on each with default settings, and writes the tables into README.md here and at the root. With the folder of the two NAOMi
+movies (600×136×136, `movie_low.tif`, `movie_mid.tif`, `truth.npz`), these too. Interrupted, it goes on. About 5 minutes a
+movie on two CPU cores.
 """
 
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
+import tyro
 
+from experiments import tables
 from udenoise.config import Config, MovieConfig, SimulationConfig
 from udenoise.demonstration import judge, markdown, plain, print_outcomes
 from udenoise.io.store import read_json, write_json
@@ -33,9 +33,9 @@ MOVIES = {
 NAOMI = {"NAOMi, 0.5 photons": "low", "NAOMi, 2 photons": "mid"}
 
 
-def main(folder: Path, naomi: Path | None) -> None:
-    """Simulate, run, judge, and write the table."""
-    outcomes, seconds = {}, {}
+def main(out: Path = Path("experiments-out"), naomi: Path | None = None) -> None:
+    """Simulate, run, judge, and write the tables."""
+    folder, outcomes, seconds = out / "three-photon-levels", {}, {}
     for number, (name, settings) in enumerate(MOVIES.items()):
         place = folder / str(number)
         if not (place / "simulation" / "simulation.json").is_file():
@@ -47,8 +47,9 @@ def main(folder: Path, naomi: Path | None) -> None:
         outcomes[name], seconds[name] = measure(place, naomi / f"movie_{level}.tif", rate)
     print_outcomes(outcomes)
     write_json(folder / "outcomes.json", {name: plain(o) | {"seconds": seconds[name]} for name, o in outcomes.items()})
-    (folder / "table.md").write_text(markdown(outcomes) + f"\n\n{time.strftime('%Y-%m-%d')}; seconds a movie: "
-                                     + ", ".join(f"{s:.0f}" for s in seconds.values()) + "\n")  # fmt: skip
+    text = f"{markdown(outcomes)}\n\n{tables.measured(sum(seconds.values()))}"
+    for readme in (Path(__file__).with_name("README.md"), Path(__file__).parents[2] / "README.md"):
+        tables.fill(readme, "three photon levels", text)
 
 
 def measure(place: Path, movie: Path, frame_rate_hz: float | None) -> tuple:
@@ -76,5 +77,4 @@ def borrow(naomi: Path, level: str, place: Path) -> float:
 
 
 if __name__ == "__main__":
-    places = [Path(argument) for argument in sys.argv[1:]]
-    main(places[0] if places else Path("three-photon-levels"), places[1] if len(places) > 1 else None)
+    tyro.cli(main)
