@@ -13,7 +13,7 @@ from udenoise.config import (
     TissueConfig,
 )
 
-RARE = RareConfig(flashes=16, dendritic_events=8, lone_cells=1, coupled_pairs=2, decoupled_events=3)
+RARE = RareConfig(flashes=40, dendritic_events=12, planted_dff=2.5, lone_cells=1, coupled_pairs=2, decoupled_events=3)
 SMALL, FULL = (
     {"frames": 1200, "height": 80, "width": 80, "cells": 12},
     {"frames": 6000, "height": 256, "width": 256, "cells": 90},

@@ -25,7 +25,7 @@ from udenoise.io.tiff_writer import write_tiff
 
 README = Path(__file__).parents[1] / "README.md"
 NETWORKS = {
-    "noise2void": {"widths": (16, 32, 64), "steps": 1000, "decay": 0.3},
+    "noise2void": {"widths": (16, 32), "steps": 500, "decay": 0.3},
     "deepinterpolation-small": {"steps": 2500, "decay": 0.3},
     "deepinterpolation": {"steps": 500, "crop": 32, "decay": 0.3},
 }
