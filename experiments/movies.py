@@ -38,6 +38,10 @@ CHOOSING = (
     Choosing("OGB-1, 1 photon", SimulationConfig(
         frames=1200, height=80, width=80, photons=1.0, gain=90.0, population=PopulationConfig("OGB-1"),
         rare=RareConfig(flashes=8, dendritic_events=4), seed=431)),
+    Choosing("GCaMP6s, 2.5 photons, flicker and waves", SimulationConfig(
+        frames=1200, height=80, width=80, cells=12, photons=2.5, gain=110.0, event_rate_hz=0.06,
+        tissue=TissueConfig(astrocytes=2), optics=OpticsConfig(haze=0.2), nuisance=NuisanceConfig(flicker=0.03),
+        population=PopulationConfig("GCaMP6s", sparse_cells=0.3), seed=433)),
     Choosing("GCaMP6f, 4 photons, correlated noise", SimulationConfig(
         frames=1200, height=80, width=80, photons=4.0, gain=110.0, correlation_x=0.25, soma_diameter_px=10.0,
         population=PopulationConfig("GCaMP6f"), rare=RareConfig(flashes=8, dendritic_events=4), seed=432)),
@@ -49,7 +53,7 @@ REPORTED = (
     Reported("GCaMP6s, 2 photons", SimulationConfig(
         **SMALL, photons=2.0, event_rate_hz=0.06, tissue=TissueConfig(astrocytes=2), optics=OpticsConfig(haze=0.2),
         nuisance=NuisanceConfig(flicker=0.03), population=PopulationConfig("GCaMP6s", sparse_cells=0.3), rare=RARE,
-        seed=612)),
+        seed=622)),
     Reported("jGCaMP8m, 8 photons, correlated noise", SimulationConfig(
         **SMALL, photons=8.0, gain=140.0, excess_noise=1.4, bleaching=0.15, detector=DetectorConfig(bandwidth_px=0.6),
         nuisance=NuisanceConfig(jitter_px=0.1), population=PopulationConfig("jGCaMP8m"), rare=RARE, seed=613)),

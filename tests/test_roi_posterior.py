@@ -225,6 +225,17 @@ def test_noise_is_told_from_error_by_being_white(misstated):
     assert ((better.mean - truth) ** 2).mean() < 0.05
 
 
+def test_events_that_nothing_foretold_are_not_noise():
+    """White, as noise is; but a frame in a hundred and far out."""
+    moments, response, _ = blind_pair(T=4000, N=40)
+    better, left = improve(moments, response, one_trial(moments))
+    usual = weigh_noise(better, left, one_trial(moments))
+    rng = np.random.default_rng(9)
+    flash = 8 * np.sqrt(better.noise_variance) * (rng.random(better.raw.shape) < 0.01)
+    found = weigh_noise(better._replace(raw=better.raw + flash), left, one_trial(moments))
+    assert found == pytest.approx(usual, abs=0.01)
+
+
 def test_noise_of_few_frames_is_the_models():
     moments, response, _ = blind_pair(T=12, N=2)
     trials = np.arange(12)  # every frame a trial of its own: no lag is seen

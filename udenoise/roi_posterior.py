@@ -25,6 +25,8 @@ LEAST_STATED = 0.1
 """The error variance is at least this share of what the network states, whatever the residuals say."""
 QUIET = 0.9
 """Quantile of change, rise and height above which frames do not count for the noise."""
+OUTLIER = 4.0
+"""Residuals beyond this many robust standard deviations are events that nothing foretold: white, but no noise."""
 WHITE_LAGS = 6
 """Lags (frames) at which the covariance of the errors is measured."""
 SHAPE_DOUBT = 0.15
@@ -115,7 +117,11 @@ def _weigh_noise(moments: Region, response: Response, segment: np.ndarray, k: in
     unit = np.sqrt(_noise(moments, k))
     span = slice(response.start, response.start + len(response.fresh))
     fresh, left = response.fresh[:, k] / unit[span], response.left[:, k] / unit[span]
-    residual = np.where(_quiet(moments, segment, k), (moments.raw[:, k] - moments.mean[:, k]) / unit, np.nan)
+    residual = (moments.raw[:, k] - moments.mean[:, k]) / unit
+    if np.isnan(residual).all():
+        return 1.0
+    outlier = np.abs(residual) > OUTLIER * 1.4826 * np.nanmedian(np.abs(residual))
+    residual = np.where(_quiet(moments, segment, k) & ~outlier, residual, np.nan)
     by_lags, chance = _error_by_lags(residual, segment, fresh, left, segment[span])
     if not np.isfinite(chance):
         return 1.0
