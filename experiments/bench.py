@@ -18,7 +18,6 @@ from udenoise import metrics
 from udenoise.baselines import METHODS, Method, roi_score, roi_traces, tune, wiener_traces
 from udenoise.config import SimulationConfig, to_json
 from udenoise.io.store import read_group, read_json, write_json
-from udenoise.results import load_rois_npz
 from udenoise.simulate import Simulation, load_simulation, write_simulation
 
 CHUNK = 200
@@ -202,24 +201,29 @@ def score_rare(scene: Scene, movie: np.ndarray, traces: np.ndarray) -> dict[str,
             "z": found.event.tolist(), "quiet": quiet.tolist(), "quiet_places": len(found.quiet)}  # fmt: skip
 
 
+def training(full: bool) -> udenoise.TrainConfig:
+    """As long as `udenoise run` trains, or the default size of an experiment."""
+    return udenoise.TrainConfig() if full else udenoise.TrainConfig(steps=QUICK_STEPS)
+
+
 def run_folder(scene: Scene, config: udenoise.Config, out: Path) -> Path:
     """Where our run of a scene lies."""
     return out / "runs" / key_of(scene.folder.parent.name, to_json(config))
 
 
+def ran(scene: Scene, config: udenoise.Config, out: Path) -> Path:
+    """The folder of our run, finished."""
+    folder = run_folder(scene, config, out)
+    return udenoise.run(scene.folder / "movie.tif", folder, scene.folder / "rois.npy", config, quiet=True)
+
+
 def ours(scene: Scene, config: udenoise.Config, out: Path) -> tuple[np.ndarray, metrics.Estimate]:
     """Our denoised movie, and traces with error bars."""
-    folder = run_folder(scene, config, out)
-    udenoise.run(scene.folder / "movie.tif", folder, scene.folder / "rois.npy", config, quiet=True)
+    folder = ran(scene, config, out)
     arrays, _ = read_group(folder / "traces.zarr")
     movie = np.asarray(zarr.open_group(folder / "posterior.zarr", mode="r")["mean/0"])
     names = ("mean", "sd", "lower", "upper", "simultaneous")
     return movie, metrics.Estimate(*(arrays[name] for name in names))
-
-
-def stored_rois(folder: Path) -> udenoise.Rois:
-    """The ROIs of a run."""
-    return load_rois_npz(folder / "rois.npz")
 
 
 def measure_ours(scene: Scene, config: udenoise.Config, out: Path) -> dict[str, Any]:
@@ -229,7 +233,7 @@ def measure_ours(scene: Scene, config: udenoise.Config, out: Path) -> dict[str, 
         run = timed(lambda: ours(scene, config, out))
         return score(scene, *run.value) | {"seconds": run.seconds, "settings": to_json(config)}
 
-    return cached(out / "rows" / f"ours-{key_of(scene.folder.parent.name, to_json(config))}.json", compute)
+    return cached(out / "rows" / f"ours-{run_folder(scene, config, out).name}.json", compute)
 
 
 def measure_baseline(scene: Scene, name: str, out: Path, **settings: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import tyro
 import udenoise
 from experiments import bench, foreign, tables
 from experiments.movies import reported
+from experiments.naomi import NAOMI, load_naomi
 from udenoise import metrics
 from udenoise.baselines import roi_traces
 from udenoise.errors import InputError
@@ -55,19 +56,19 @@ def main(
 ) -> None:
     """Measure what is not measured yet, and write the table into README.md."""
     scenes = [bench.prepare(movie, out) for movie in reported(full)]
-    scenes += [] if naomi is None else [naomi_scene(naomi, level, out) for level in ("low", "mid")]
+    scenes += [] if naomi is None else [naomi_scene(naomi, name, out) for name in NAOMI]
     others = [foreign.parse(entry, scenes) for entry in add]
-    rows, seconds = [], 0.0
+    rows, held, seconds = [], [], 0.0
     for scene in scenes:
         results = measure(scene, out, full)
         seconds += sum(r["seconds"] for r in results.values())
+        held += holds(scene.name, results[OURS]["row"])
         results |= {other.method: foreign.measure(scene, other.path) for other in others if other.movie == scene.name}
         rows += [line(scene.name, name, result, results) for name, result in results.items()]
         print(tables.markdown(rows, COLUMNS), flush=True)
-    held = [holds(scene.name, bench.measure_ours(scene, udenoise.Config(), out)["row"]) for scene in scenes]
     text = "\n\n".join([
         LEGEND, tables.markdown(rows, COLUMNS), "How often the corridors of udenoise hold the truth, and how wide they are "
-        "beside the narrowest constant band that holds as often", tables.markdown([r for part in held for r in part], HELD),
+        "beside the narrowest constant band that holds as often", tables.markdown(held, HELD),
         tables.measured(seconds),
     ])  # fmt: skip
     tables.fill(README, "table", text)
@@ -110,23 +111,20 @@ def line(movie: str, method: str, result: dict[str, Any], results: dict[str, dic
     }  # fmt: skip
 
 
-def naomi_scene(folder: Path, level: str, out: Path) -> bench.Scene:
-    """A NAOMi movie (600×136×136; `movie_LEVEL.tif` and `truth.npz` in the folder), no planted events."""
-    with np.load(folder / "truth.npz", allow_pickle=False) as truth:
-        rois, rate = truth["rois"].astype(np.float32), float(truth["frame_rate_hz"])
-        offset = float(truth[f"offset_{level}"])
-        clean = (truth["clean_photons"] * truth[f"counts_per_photon_{level}"] + offset).astype(np.float32)
-    weights = rois / rois.sum((1, 2), keepdims=True)
-    place = out / "movies" / f"naomi-{level}" / "simulation"
-    place.mkdir(parents=True, exist_ok=True)
-    movie = np.stack([*udenoise.open_movie(folder / f"movie_{level}.tif").read(0, len(clean))])
+def naomi_scene(folder: Path, name: str, out: Path) -> bench.Scene:
+    """A NAOMi movie as a scene without planted events."""
+    level = NAOMI[name]
+    known, place = load_naomi(folder, level), out / "movies" / f"naomi-{level}" / "simulation"
+    movie = udenoise.open_movie(folder / f"movie_{level}.tif").read(0, len(known.clean))
     if not (place / "movie.tif").is_file():
-        np.save(place / "rois.npy", weights)
-        write_tiff(place / "movie.tif", movie, rate)
-    movie, traces = movie.astype(np.float32), roi_traces(clean, weights)
-    variance = metrics.roi_error(roi_traces(movie, weights), traces)
-    name = {"low": "NAOMi, 0.5 photons", "mid": "NAOMi, 2 photons"}[level]
-    return bench.Scene(name, place, movie, clean, weights, traces, variance, offset, rate, None)
+        place.mkdir(parents=True, exist_ok=True)
+        np.save(place / "rois.npy", known.weights)
+        write_tiff(place / "movie.tif", movie, known.frame_rate_hz)
+    movie = movie.astype(np.float32)
+    variance = metrics.roi_error(roi_traces(movie, known.weights), known.traces)
+    return bench.Scene(
+        name, place, movie, known.clean, known.weights, known.traces, variance, known.offset, known.frame_rate_hz, None
+    )
 
 
 if __name__ == "__main__":

@@ -11,8 +11,12 @@ Row = Mapping[str, object]
 
 def markdown(rows: Sequence[Row], formats: Mapping[str, str]) -> str:
     """A Markdown table; `formats` names the columns and how each is printed, in order. What is missing is a dash."""
-    lines = [list(formats), ["---" if k == 0 else "---:" for k in range(len(formats))]]
-    lines += [[_cell(row.get(name), form) for name, form in formats.items()] for row in rows]
+    return grid([list(formats), *([_cell(row.get(name), form) for name, form in formats.items()] for row in rows)])
+
+
+def grid(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of text; the first row is the head."""
+    lines = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

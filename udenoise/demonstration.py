@@ -18,8 +18,6 @@ from udenoise.results import load_rois_npz
 from udenoise.simulate import write_simulation
 from udenoise.traces import f0
 
-SIGMAS = np.array([0.5, 0.7, 1, 1.4, 2, 2.5, 3, 4, 5, 6, 8, 10, 14, 20])
-"""Temporal Gaussians offered as the baseline, frames."""
 DEMO_STEPS = 1000
 
 
@@ -64,7 +62,7 @@ def judge(folder: Path, truth_file: Path) -> Outcome:
     levels = tuple(about["levels"])
     raw, mean, sd = (arrays[name] for name in ("raw", "mean", "sd"))
     filled = np.stack([_filled(trace) for trace in raw])
-    gaussian = metrics.best_temporal_gaussian(filled, true, SIGMAS)
+    gaussian = metrics.best_temporal_gaussian(filled, true, np.array(metrics.SIGMAS))
     raw_error = metrics.roi_error(filled, true)
     wiener = metrics.oracle_wiener(filled, true, raw_error)
     summary = metrics.summary(true, mean, sd, arrays["lower"], arrays["upper"], levels)
@@ -114,15 +112,6 @@ def print_outcomes(outcomes: dict[str, Outcome]) -> None:
         for row in rows[1:]:
             table.add_row(*row)
         console.print(table)
-
-
-def markdown(outcomes: dict[str, Outcome]) -> str:
-    """The same tables as Markdown."""
-    parts = []
-    for title, (head, *rows) in tables(outcomes).items():
-        lines = [head, ["---:"] * len(head), *rows]
-        parts.append(f"{title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
-    return "\n\n".join(parts)
 
 
 def tables(outcomes: dict[str, Outcome]) -> dict[str, list[list[str]]]:

@@ -29,7 +29,7 @@ from udenoise.network import MAPS
 from udenoise.noise import NoiseModel, estimate_noise, load_noise, save_noise
 from udenoise.posterior import Recalibration, Region
 from udenoise.progress import progress_bar
-from udenoise.recording import Recording, segments
+from udenoise.recording import Recording, load_recording, segments
 from udenoise.regions import lay_out, neuropil_rings
 from udenoise.report import write_report
 from udenoise.results import save_rois_npz, save_traces, write_csv
@@ -134,7 +134,7 @@ def traces(
     check(job)
     forget(target, "moments", "report.json", "report.html", "calibration.json", "memory.json")
     write_json(target / "config.json", run_settings(job, about["movie"]["source"], source_name(rois), about["how"]))
-    recording = Recording(movie, load_noise(target / "noise.json"), load_anatomy(target / "anatomy.zarr"))
+    recording = load_recording(movie, target)
     infer(job, recording, load_denoiser(target / "denoiser"), write_movie=False)
     finish(job, recording)
     return target

@@ -1,14 +1,15 @@
 """A movie with what is known of it before any training: its noise and its anatomy."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from udenoise.anatomy import Anatomy, half_of, leave_one_out
+from udenoise.anatomy import Anatomy, half_of, leave_one_out, load_anatomy
 from udenoise.io import Movie
 from udenoise.network import MAPS, whitening
-from udenoise.noise import NoiseModel, good_rows
+from udenoise.noise import NoiseModel, good_rows, load_noise
 
 
 class Scaling(NamedTuple):
@@ -37,6 +38,11 @@ class Recording(NamedTuple):
     def ratio(self) -> Float[np.ndarray, "Y X"]:
         """Noise variance relative to the photon-transfer line, at every pixel."""
         return self.noise.relative(self.movie.shape[1:])
+
+
+def load_recording(movie: Movie, folder: Path) -> Recording:
+    """A movie with the noise and the anatomy that a run found. InputError where they are missing."""
+    return Recording(movie, load_noise(folder / "noise.json"), load_anatomy(folder / "anatomy.zarr"))
 
 
 def scaling(recording: Recording) -> Scaling:

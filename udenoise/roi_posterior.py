@@ -91,12 +91,17 @@ def improve(moments: Region, response: Response, segment: Int[np.ndarray, "T"]) 
 
 def _improve(moments: Region, response: Response, segment: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     unit, mean = np.sqrt(_noise(moments, k)), moments.mean[:, k]
-    span = slice(response.start, response.start + len(response.fresh))
-    fresh, left = response.fresh[:, k] / unit[span], response.left[:, k] / unit[span]
+    span, fresh, left = _answer(response, unit, k)
     residual, about = (moments.raw[:, k] - mean) / unit, (mean - mean.mean(0)) / unit
     smoother = fit_smoother(residual, about, segment, fresh, left, segment[span])
     left = left + smooth(smoother, fresh - left, left, segment[span])
     return mean + unit * smooth(smoother, residual, about, segment), left * unit[span]
+
+
+def _answer(response: Response, unit: Float[np.ndarray, "T N"], k: int) -> tuple[slice, np.ndarray, np.ndarray]:
+    """The frames that were given fresh noise, the noise and what it changed, in units of each region's noise."""
+    span = slice(response.start, response.start + len(response.fresh))
+    return span, response.fresh[:, k] / unit[span], response.left[:, k] / unit[span]
 
 
 def _noise(moments: Region, k: int) -> Float[np.ndarray, "T N"]:
@@ -115,8 +120,7 @@ def weigh_noise(moments: Region, response: Response, segment: Int[np.ndarray, "T
 
 def _weigh_noise(moments: Region, response: Response, segment: np.ndarray, k: int) -> float:
     unit = np.sqrt(_noise(moments, k))
-    span = slice(response.start, response.start + len(response.fresh))
-    fresh, left = response.fresh[:, k] / unit[span], response.left[:, k] / unit[span]
+    span, fresh, left = _answer(response, unit, k)
     residual = (moments.raw[:, k] - moments.mean[:, k]) / unit
     if np.isnan(residual).all():
         return 1.0

@@ -36,25 +36,26 @@ def split_noise(
     seed: int,
 ) -> tuple[Float[np.ndarray, "frames Y X"], Float[np.ndarray, "frames Y X"]]:
     """`(y₁, y₂)` with independent noise, the movie's own in spatial correlation; frame by frame from (seed, frame)."""
-    fresh = np.stack(
-        [_coloured(np.random.default_rng([seed, first + t]), frames.shape[1:], kernel) for t in range(len(frames))]
-    )
+    shape = frames.shape[1:]
+    spectrum = None if np.count_nonzero(kernel) == 1 else spectrum_of(kernel, shape)
+    generators = [np.random.default_rng([seed, first + t]) for t in range(len(frames))]
+    white = [random.standard_normal(shape, np.float32) for random in generators]
+    fresh = np.stack(white if spectrum is None else [colour(frame, spectrum) for frame in white])
     noise = sigma * fresh
     return (frames + SPLIT * noise).astype(np.float32), (frames - noise / SPLIT).astype(np.float32)
 
 
-def _coloured(random: np.random.Generator, shape: tuple[int, int], kernel: np.ndarray) -> Float[np.ndarray, "Y X"]:
-    """Unit-variance Gaussian noise with the given spatial autocorrelation (its negative spectral parts clipped)."""
-    white = random.standard_normal(shape, np.float32)
-    if np.count_nonzero(kernel) == 1:
-        return white
+def colour(white: Float[np.ndarray, "Y X"], spectrum: Float[np.ndarray, "Y H"]) -> Float[np.ndarray, "Y X"]:
+    """White noise given this spectrum (mean 1), on a field that wraps around."""
+    return fft.irfft2(fft.rfft2(white) * np.sqrt(spectrum), s=white.shape)
+
+
+def spectrum_of(kernel: Float[np.ndarray, "ky kx"], shape: tuple[int, int]) -> Float[np.ndarray, "Y H"]:
+    """The power spectrum of noise with this autocorrelation on a field of this shape, its negative parts clipped."""
     placed = np.zeros(shape)
-    ky, kx = (n // 2 for n in kernel.shape)
-    for dy in range(-ky, ky + 1):
-        for dx in range(-kx, kx + 1):
-            placed[dy % shape[0], dx % shape[1]] += kernel[dy + ky, dx + kx]
-    spectrum = np.clip(fft.rfft2(placed).real, 0, None)
-    return fft.irfft2(fft.rfft2(white) * np.sqrt(spectrum), s=shape)
+    rows, columns = (np.arange(n) - n // 2 for n in kernel.shape)
+    np.add.at(placed, np.ix_(rows % shape[0], columns % shape[1]), kernel)
+    return np.clip(fft.rfft2(placed).real, 0, None)
 
 
 def autocorrelation(

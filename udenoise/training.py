@@ -199,8 +199,8 @@ def draw_batch(
     square = abs(_neighbour(recording, 0, 1) - _neighbour(recording, 1, 0)) < LARGEST_ISOTROPIC_DIFFERENCE
     frames = np.empty((size, 2 * context + 1, crop, crop), np.float32)
     target, mean, ratio, good = (np.empty((size, crop, crop), np.float32) for _ in range(4))
-    field, seen = recording.ratio, hidden_maps(recording, pool.movie_frame[hidden], given)
-    maps = np.empty((size, crop, crop, seen.shape[-1]), np.float32)
+    field, seen = recording.ratio, np.moveaxis(hidden_maps(recording, pool.movie_frame[hidden], given), -1, 1)
+    maps = np.empty((size, seen.shape[1], crop, crop), np.float32)
     for b, (t, y, x) in enumerate(zip(hidden.tolist(), top.tolist(), left.tolist(), strict=True)):
         window = pool.frames[t : t + 2 * context + 1, y : y + crop, x : x + crop]
         real = pool.good[t : t + 1, y : y + crop]
@@ -210,9 +210,9 @@ def draw_batch(
         turn = partial(_turn, number=int(turns[b]), square=square)
         frames[b], target[b], mean[b], good[b] = turn(window), turn(window[context]), turn(own), turn(masked)
         ratio[b] = turn(field[y : y + crop, x : x + crop])
-        maps[b] = np.moveaxis(turn(np.moveaxis(seen[b, y : y + crop, x : x + crop], -1, 0)), 0, -1)
+        maps[b] = turn(seen[b, :, y : y + crop, x : x + crop])
     frames[:, context] = 0  # the hidden frame is not even handed over
-    return Batch(frames, weights, target, mean, ratio, good, maps)
+    return Batch(frames, weights, target, mean, ratio, good, np.moveaxis(maps, 1, -1))
 
 
 def _crop_anatomy(recording: Recording, y: int, x: int, crop: int):

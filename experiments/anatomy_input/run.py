@@ -57,9 +57,8 @@ def main(out: Path = Path("experiments-out"), full: bool = False) -> None:
 
 
 def settings(choice: str, full: bool) -> udenoise.Config:
-    """The settings of a run; 800 steps unless in full."""
-    steps = udenoise.TrainConfig().steps if full else bench.QUICK_STEPS
-    return udenoise.Config(network=udenoise.NetworkConfig(anatomy=choice), train=udenoise.TrainConfig(steps=steps))
+    """The settings of a run."""
+    return udenoise.Config(network=udenoise.NetworkConfig(anatomy=choice), train=bench.training(full))
 
 
 def figures(result: dict[str, Any], raw: dict[str, float]) -> dict[str, Any]:

@@ -50,8 +50,7 @@ def main(out: Path = Path("experiments-out"), full: bool = False) -> None:
 def measure(config: SimulationConfig, context: int | None, full: bool, out: Path) -> dict[str, Any]:
     """One row: our error against the best Gaussian's and the Wiener filter's on the same movie."""
     scene = bench.prepare(Reported(f"{config.frames} frames at {config.frame_rate_hz:g} Hz", config), out)
-    steps = udenoise.TrainConfig().steps if full else bench.QUICK_STEPS
-    settings = udenoise.Config(network=udenoise.NetworkConfig(context=context), train=udenoise.TrainConfig(steps=steps))
+    settings = udenoise.Config(network=udenoise.NetworkConfig(context=context), train=bench.training(full))
     result, gaussian = bench.measure_ours(scene, settings, out), bench.measure_baseline(scene, "temporal-gaussian", out)
     row, other = result["row"], gaussian["row"]
     used = udenoise.load_denoiser(bench.run_folder(scene, settings, out) / "denoiser").config.context

@@ -55,9 +55,8 @@ def main(out: Path = Path("experiments-out"), full: bool = False) -> None:
 
 def measure(scene: bench.Scene, out: Path, full: bool) -> dict[str, dict[str, Any]]:
     """Results by method."""
-    steps = udenoise.TrainConfig().steps if full else bench.QUICK_STEPS
     found = {name: bench.measure_baseline(scene, method, out, **how) for name, (method, how) in METHODS.items()}
-    ours = bench.measure_ours(scene, udenoise.Config(train=udenoise.TrainConfig(steps=steps)), out)
+    ours = bench.measure_ours(scene, udenoise.Config(train=bench.training(full)), out)
     return (
         {"raw": bench.measure_baseline(scene, "raw", out), "wiener": bench.measure_wiener(scene, out)}
         | found

@@ -32,10 +32,7 @@ def main(out: Path = Path("experiments-out"), full: bool = False) -> None:
     found = [{"method": name} | found_by(pooled(results, name)) for name in names]
     count = {f"SNR {a:g}–{b:g}": int(_between(pooled(results, "raw"), a, b).sum()) for a, b in BINS}
     here = Path(__file__).parent
-    curves = {
-        name: _points(pooled(results, name))
-        for name in ("raw", "temporal-gaussian", "pmd", "deepinterpolation-small", "udenoise")
-    }
+    curves = {name: _points(pooled(results, name)) for name in SHOWN}
     figures.scatter(
         here / "kept.svg",
         curves,

@@ -14,8 +14,11 @@ import numpy as np
 import tyro
 
 from experiments import tables
+from experiments.movies import CHOOSING, Reported, check_apart
+from experiments.naomi import NAOMI, load_naomi
+from udenoise import demonstration
 from udenoise.config import Config, MovieConfig, SimulationConfig
-from udenoise.demonstration import judge, markdown, plain, print_outcomes
+from udenoise.demonstration import judge, plain, print_outcomes
 from udenoise.io.store import read_json, write_json
 from udenoise.io.tiff_writer import write_tiff
 from udenoise.pipeline import run
@@ -30,7 +33,7 @@ MOVIES = {
         frames=2000, photons=8.0, decay_s=0.7, correlation_x=0.3, bleaching=0.15, excess_noise=1.4, seed=503
     ),
 }
-NAOMI = {"NAOMi, 0.5 photons": "low", "NAOMi, 2 photons": "mid"}
+check_apart(CHOOSING, tuple(Reported(name, config) for name, config in MOVIES.items()))
 
 
 def main(out: Path = Path("experiments-out"), naomi: Path | None = None) -> None:
@@ -47,7 +50,8 @@ def main(out: Path = Path("experiments-out"), naomi: Path | None = None) -> None
         outcomes[name], seconds[name] = measure(place, naomi / f"movie_{level}.tif", rate)
     print_outcomes(outcomes)
     write_json(folder / "outcomes.json", {name: plain(o) | {"seconds": seconds[name]} for name, o in outcomes.items()})
-    text = f"{markdown(outcomes)}\n\n{tables.measured(sum(seconds.values()))}"
+    parts = [f"{title}\n\n{tables.grid(rows)}" for title, rows in demonstration.tables(outcomes).items()]
+    text = "\n\n".join([*parts, tables.measured(sum(seconds.values()))])
     for readme in (Path(__file__).with_name("README.md"), Path(__file__).parents[2] / "README.md"):
         tables.fill(readme, "three photon levels", text)
 
@@ -61,19 +65,13 @@ def measure(place: Path, movie: Path, frame_rate_hz: float | None) -> tuple:
 
 
 def borrow(naomi: Path, level: str, place: Path) -> float:
-    """Write the truth of a NAOMi movie as our own simulations do, in counts; its frame rate in Hz."""
+    """Write the truth of a NAOMi movie as our own simulations do; its frame rate in Hz."""
+    known = load_naomi(naomi, level)
     place.mkdir(parents=True, exist_ok=True)
-    with np.load(naomi / "truth.npz", allow_pickle=False) as truth:
-        rois = truth["rois"].astype(np.float32)
-        clean = truth["clean_photons"].astype(np.float32) * truth[f"counts_per_photon_{level}"]
-        clean = (clean + truth[f"offset_{level}"]).astype(np.float32)
-        rate = float(truth["frame_rate_hz"])
-    weights = rois / rois.sum((1, 2), keepdims=True)
-    traces = np.einsum("nyx,tyx->nt", weights, clean)
-    np.save(place / "rois.npy", rois)
-    np.savez(place / "truth.npz", traces=traces, frame_rate_hz=rate)
-    write_tiff(place / "clean.tif", clean, rate)
-    return rate
+    np.save(place / "rois.npy", known.rois)
+    np.savez(place / "truth.npz", traces=known.traces, frame_rate_hz=known.frame_rate_hz)
+    write_tiff(place / "clean.tif", known.clean, known.frame_rate_hz)
+    return known.frame_rate_hz
 
 
 if __name__ == "__main__":

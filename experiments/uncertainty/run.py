@@ -20,12 +20,11 @@ import udenoise
 from experiments import bench, tables
 from experiments.movies import reported
 from udenoise import inference, metrics
-from udenoise.anatomy import load_anatomy
 from udenoise.io.store import read_json
-from udenoise.noise import load_noise
 from udenoise.posterior import Recalibration
-from udenoise.recording import Recording
+from udenoise.recording import load_recording
 from udenoise.regions import lay_out
+from udenoise.results import load_rois_npz
 
 MEMBERS, DRAWS = 4, 8
 LEVELS = (50, 80, 90, 95, 99)
@@ -65,8 +64,7 @@ def compute(scene: bench.Scene, full: bool, out: Path) -> dict[str, Any]:
 
 def estimates(scene: bench.Scene, full: bool, out: Path) -> Iterator[tuple[str, metrics.Estimate]]:
     """Every error bar with its traces."""
-    steps = udenoise.TrainConfig().steps if full else bench.QUICK_STEPS
-    usual = udenoise.Config(train=udenoise.TrainConfig(steps=steps))
+    usual = udenoise.Config(train=bench.training(full))
     pixels = replace(usual, train=replace(usual.train, likelihood="pixels"))
     members = [blind(scene, replace(pixels, seed=seed), out) for seed in range(MEMBERS)]
     yield "independent pixels", alone(members[0])
@@ -88,13 +86,20 @@ Blind = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Mean, variance with the stated covariance, variance of independent pixels (N T)."""
 
 
-def blind(
-    scene: bench.Scene, config: udenoise.Config, out: Path, recalibrate: bool = False, draws: int = 0, seed: int = 0
-) -> Blind:
+def blind(scene: bench.Scene, config: udenoise.Config, out: Path, recalibrate: bool = False) -> Blind:
     """The blind prediction of the ROIs, never fused."""
-    bench.ours(scene, config, out)
-    machine, by = prepared(bench.run_folder(scene, config, out), draws)
-    by = by if recalibrate else Recalibration()
+    machine, by = prepared(bench.ran(scene, config, out), draws=0)
+    return streamed(scene, machine, by if recalibrate else Recalibration())
+
+
+def blind_draws(scene: bench.Scene, config: udenoise.Config, out: Path) -> list[np.ndarray]:
+    """Monte-Carlo dropout: one network per draw, the same in all frames."""
+    machine, _ = prepared(bench.ran(scene, config, out), draws=1)
+    return [streamed(scene, machine, Recalibration(), seed)[0] for seed in range(DRAWS)]
+
+
+def streamed(scene: bench.Scene, machine: inference.Inference, by: Recalibration, seed: int = 0) -> Blind:
+    """The ROIs' moments of a whole movie."""
     means, stated, own = [], [], []
     for _, part in inference.stream(machine, 0, len(scene.movie), by, seed=seed):
         means.append(part.regions.mean[:, 0])
@@ -103,21 +108,15 @@ def blind(
     return tuple(np.concatenate(parts).T for parts in (means, stated, own))
 
 
-def blind_draws(scene: bench.Scene, config: udenoise.Config, out: Path) -> list[np.ndarray]:
-    """Monte-Carlo dropout: one network per draw, the same in all frames."""
-    return [blind(scene, config, out, draws=1, seed=seed)[0] for seed in range(DRAWS)]
-
-
 def prepared(folder: Path, draws: int) -> tuple[inference.Inference, Recalibration]:
     """A finished run's denoiser, ready to stream."""
-    movie = udenoise.open_movie(read_json(folder / "config.json")["movie"]["source"])
-    recording = Recording(movie, load_noise(folder / "noise.json"), load_anatomy(folder / "anatomy.zarr"))
+    recording = load_recording(udenoise.open_movie(read_json(folder / "config.json")["movie"]["source"]), folder)
     net, about = udenoise.load_denoiser(folder / "denoiser"), read_json(folder / "calibration.json")
-    regions = lay_out((bench.stored_rois(folder),), net.config.lattice_spacing, recording.noise.kernel)
+    rois = load_rois_npz(folder / "rois.npz")
+    regions = lay_out((rois,), net.config.lattice_spacing, recording.noise.kernel)
     config = udenoise.DenoiseConfig(dropout_draws=draws)
-    return inference.prepare(recording, net, config, regions), Recalibration(
-        about["factor_shared"], about["factor_pixel"]
-    )
+    by = Recalibration(about["factor_shared"], about["factor_pixel"])
+    return inference.prepare(recording, net, config, regions), by
 
 
 def stated(b: Blind) -> metrics.Estimate:

@@ -17,8 +17,8 @@ from udenoise.config import (
     PmdConfig,
     RawConfig,
 )
+from udenoise.metrics import SIGMAS
 
-SIGMAS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0)
 PMD_GRID = {"block_px": (8, 12, 16), "false_rate": (0.005, 0.05, 0.2), "smooth_frames": (0.0, 1.0, 2.0, 3.0)}
 RATES = {"learning_rate": (2e-4, 5e-4, 1e-3), "decay": (0.0, 0.5)}
 

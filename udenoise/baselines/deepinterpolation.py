@@ -32,7 +32,7 @@ def deepinterpolation(movie: Counts, settings: DeepInterpolationConfig, seed: in
     if settings.context < 1 or len(movie) < 2:
         raise InputError(f"context is {settings.context} in {len(movie)} frames; needed are 1 or more, in at least 2")
     scale, side = movie_scale(movie), crop_side(movie, settings)
-    z = (movie - np.float32(scale.mean)) / np.float32(scale.sd)
+    z = scale.standardise(movie)
     untrained = unet.init(seed, settings.widths, settings.convolutions, channels=2 * settings.context)
     loss = partial(hidden_loss, settings=settings)
     fitted = fit(untrained, loss, partial(_draw, z, side, settings), "rmsprop", settings, seed, quiet)
@@ -40,8 +40,7 @@ def deepinterpolation(movie: Counts, settings: DeepInterpolationConfig, seed: in
     whole = unet.pad(z, unet.stride(settings.widths))
     near = context_frames(np.arange(len(movie)), len(movie), settings.context)
     out = np.concatenate([np.asarray(run(fitted.params, whole[index][None])) for index in near])
-    images = out[:, : movie.shape[1], : movie.shape[2]] * np.float32(scale.sd) + np.float32(scale.mean)
-    return Denoised(images, about(fitted, settings, side))
+    return Denoised(scale.restore(out, movie), about(fitted, settings, side))
 
 
 def context_frames(hidden: Int[np.ndarray, "B"], frames: int, context: int) -> Int[np.ndarray, "B W"]:

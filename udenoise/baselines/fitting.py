@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import optax
+from jaxtyping import Float32
 
 from udenoise.baselines.method import Counts
 from udenoise.baselines.unet import stride
@@ -24,6 +25,14 @@ class Scale(NamedTuple):
 
     mean: float
     sd: float
+
+    def standardise(self, movie: Counts) -> Float32[np.ndarray, "T Y X"]:
+        """Counts as the network sees them."""
+        return (movie - np.float32(self.mean)) / np.float32(self.sd)
+
+    def restore(self, out: Float32[np.ndarray, "T y x"], movie: Counts) -> Float32[np.ndarray, "T Y X"]:
+        """The network's frames as counts, without their padding."""
+        return out[:, : movie.shape[1], : movie.shape[2]] * np.float32(self.sd) + np.float32(self.mean)
 
 
 class Fit(NamedTuple):

@@ -41,15 +41,14 @@ def noise2void(movie: Counts, settings: Noise2VoidConfig, seed: int = 0, quiet: 
     As published, the trained network is given the whole frame, nothing hidden. InputError for frames too small.
     """
     scale, side = movie_scale(movie), crop_side(movie, settings, SPACING + 2 * REACH)
-    z = (movie - np.float32(scale.mean)) / np.float32(scale.sd)
+    z = scale.standardise(movie)
     untrained = unet.init(seed, settings.widths, settings.convolutions, channels=1)
     loss = partial(blind_loss, settings=settings)
     fitted = fit(untrained, loss, partial(_draw, z, side, settings.batch), "adam", settings, seed, quiet)
     run = jax.jit(partial(_predict, settings=settings))
     whole = unet.pad(z, unet.stride(settings.widths))
     out = np.concatenate([np.asarray(run(fitted.params, frame[None])) for frame in whole])
-    images = out[:, : movie.shape[1], : movie.shape[2]] * np.float32(scale.sd) + np.float32(scale.mean)
-    return Denoised(images, about(fitted, settings, side))
+    return Denoised(scale.restore(out, movie), about(fitted, settings, side))
 
 
 def _draw(z: np.ndarray, side: int, batch: int, random: np.random.Generator) -> Hidden:

@@ -41,7 +41,7 @@ from udenoise.metrics.events import (
     score_events,
     unmatched,
 )
-from udenoise.metrics.filters import GaussianFit, best_temporal_gaussian, oracle_wiener
+from udenoise.metrics.filters import SIGMAS, GaussianFit, best_temporal_gaussian, oracle_wiener
 from udenoise.metrics.pixels import PixelScore, PixelSums, add_pixels, pixel_score, start_pixels
 from udenoise.metrics.planted import (
     Findable,
@@ -67,6 +67,7 @@ from udenoise.metrics.table import Estimate, bar_columns, completed, movie_row, 
 from udenoise.metrics.wobble import Cells, WobbleSums, add_wobble, cells_of, start_wobble, wobble
 
 __all__ = [
+    "SIGMAS",
     "BandScore",
     "Bands",
     "Cells",

@@ -10,6 +10,9 @@ from scipy.ndimage import gaussian_filter1d
 from udenoise.metrics.errors import roi_error
 from udenoise.metrics.states import Traces
 
+SIGMAS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0)
+"""Widths (frames) among which the best temporal Gaussian is sought."""
+
 
 class GaussianFit(NamedTuple):
     """The best single temporal Gaussian."""

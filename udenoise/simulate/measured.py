@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import scipy.fft
 from jaxtyping import Float, Float32
 from scipy import sparse
 
@@ -13,6 +12,7 @@ from udenoise.config import SimulationConfig, to_json
 from udenoise.errors import InputError
 from udenoise.io import Rois, rois_dense, rois_from_masks
 from udenoise.noise import NoiseModel
+from udenoise.sampling import colour, spectrum_of
 from udenoise.simulate.activity import Firing, fire, kinetics, neuropil_activity, respond
 from udenoise.simulate.events import Event, cell_events, matched_filter_snr, table
 from udenoise.simulate.rare import plant_spikes
@@ -125,20 +125,6 @@ def add_noise(
         unit = (rng.poisson(photons) - photons) / np.sqrt(photons)
         noisy[i] = frame + np.sqrt(variance) * colour(unit, spectrum)
     return noisy
-
-
-def colour(white: Float[np.ndarray, "Y X"], spectrum: Float[np.ndarray, "Y H"]) -> Float[np.ndarray, "Y X"]:
-    """White noise given this spectrum (mean 1), on a field that wraps around."""
-    return scipy.fft.irfft2(scipy.fft.rfft2(white) * np.sqrt(spectrum), white.shape)
-
-
-def spectrum_of(kernel: Float[np.ndarray, "K K"], shape: tuple[int, int]) -> Float[np.ndarray, "Y H"]:
-    """The kernel's power spectrum on a field of this shape."""
-    reach = len(kernel) // 2
-    field = np.zeros(shape)
-    offsets = np.arange(-reach, reach + 1)
-    np.add.at(field, np.ix_(offsets % shape[0], offsets % shape[1]), kernel)
-    return np.maximum(scipy.fft.rfft2(field).real, 0)
 
 
 def _plan(

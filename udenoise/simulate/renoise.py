@@ -17,7 +17,8 @@ from udenoise.io import Movie
 from udenoise.io.store import write_json
 from udenoise.io.tiff_writer import tiff_file
 from udenoise.noise import NoiseModel
-from udenoise.simulate.measured import colour, dark_level, spectrum_of
+from udenoise.sampling import colour, spectrum_of
+from udenoise.simulate.measured import dark_level
 
 Method = Literal["gaussian", "binomial"]
 
