@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,9 +101,11 @@ def prepare(movie: Choosing | Reported, out: Path) -> Scene:
 
 
 def simulated(config: SimulationConfig, folder: Path) -> Simulation:
-    """A simulation on disk."""
-    if not (folder / "simulation.json").is_file():
-        write_simulation(config, folder)
+    """A simulation on disk; one that was interrupted is begun anew."""
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder.parent) as part:
+            write_simulation(config, Path(part) / "whole").rename(folder)
     return load_simulation(folder)
 
 

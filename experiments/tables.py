@@ -38,9 +38,15 @@ def fill(readme: Path, name: str, text: str) -> None:
 def measured(seconds: float, seed: int = 0) -> str:
     """When, where, how long."""
     return (
-        f"Measured on {time.strftime('%Y-%m-%d')}: {os.cpu_count()} CPU cores ({_processor()}), seed {seed}, "
+        f"Measured on {time.strftime('%Y-%m-%d')}: {_cores()} ({_processor()}), seed {seed}, "
         f"{seconds / 60:.0f} minutes of computing."
     )
+
+
+def _cores() -> str:
+    """Those this process may use."""
+    used = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return "one CPU core" if used == 1 else f"{used} CPU cores"
 
 
 def _processor() -> str:

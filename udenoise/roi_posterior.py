@@ -138,16 +138,29 @@ def _weigh_noise(moments: Region, response: Response, segment: np.ndarray, k: in
 def _error_by_lags(
     residual: np.ndarray, segment: np.ndarray, fresh: np.ndarray, left: np.ndarray, fresh_segment: np.ndarray
 ) -> tuple[float, float]:
-    """Variance of the error in units of the noise, from lags 1 … WHITE_LAGS alone, and its sampling variance."""
+    """Variance of the error in units of the noise, from lags 1 … WHITE_LAGS alone, and its sampling variance.
+
+    The latter from the spread over regions and stretches of time: white noise alone would make it less than half as large.
+    """
     lags = range(1, min(WHITE_LAGS, len(fresh) // 4) + 1)
-    power = np.mean(fresh**2)
     shape = np.array([_lagged(left, left, j, fresh_segment) for j in lags]) / np.mean(left**2)
-    heard = np.array([_lagged(fresh, left, j, fresh_segment) + _lagged(left, fresh, j, fresh_segment) for j in lags])
-    covariance = np.array([_lagged(residual, residual, j, segment) for j in lags]) + heard / power
-    known, count = np.sum(shape**2), (~np.isnan(residual)).sum()
-    if known == 0 or count == 0:
+    known, power = np.sum(shape**2), np.mean(fresh**2)
+    if known == 0 or np.isnan(residual).all():
         return 0.0, np.inf
-    return float(shape @ covariance / known), (1 / count + 2 * np.mean(left**2) / power / left.size) / known
+    own = [_products(residual, residual, j, segment) for j in lags]
+    heard = [_products(fresh, left, j, fresh_segment) + _products(left, fresh, j, fresh_segment) for j in lags]
+    error = shape @ [_mean(product) for product in own] + shape @ [_mean(product) for product in heard] / power
+    doubt = _sampling_variance(shape, own) + _sampling_variance(shape, heard) / power**2
+    return float(error / known), doubt / known**2
+
+
+def _sampling_variance(shape: np.ndarray, products: list[np.ndarray]) -> float:
+    """Of `Σ_j shape_j mean(products_j)`: its variance between regions in FOLDS stretches, over their number."""
+    stretches = [np.array_split(product, FOLDS) for product in products]
+    cells = shape @ np.array(
+        [[_mean(part[:, [n]]) for part in parts for n in range(part.shape[1])] for parts in stretches]
+    )
+    return float(cells.var() / max(len(cells) - 1, 1))
 
 
 def _quiet(moments: Region, segment: np.ndarray, k: int) -> np.ndarray:
@@ -158,7 +171,14 @@ def _quiet(moments: Region, segment: np.ndarray, k: int) -> np.ndarray:
 
 def _lagged(a: np.ndarray, b: np.ndarray, lag: int, segment: np.ndarray) -> float:
     """Mean of a_t b_{t+lag} within trials; 0 where there is none."""
-    product = (a[:-lag] * b[lag:])[segment[:-lag] == segment[lag:]]
+    return _mean(_products(a, b, lag, segment))
+
+
+def _products(a: np.ndarray, b: np.ndarray, lag: int, segment: np.ndarray) -> np.ndarray:
+    return (a[:-lag] * b[lag:])[segment[:-lag] == segment[lag:]]
+
+
+def _mean(product: np.ndarray) -> float:
     return float(np.nanmean(product)) if np.any(~np.isnan(product)) else 0.0
 
 
