@@ -10,6 +10,7 @@ from helpers import SMALL, correlated, movie_counts, random_denoiser, recording_
 
 from udenoise.anatomy import Anatomy, anatomy_maps, estimate_anatomy
 from udenoise.config import DenoiseConfig
+from udenoise.errors import InputError
 from udenoise.inference import measure_scales, predict_chunk, prepare, read_chunk, stream
 from udenoise.io import Movie
 from udenoise.network import HALO
@@ -186,6 +187,11 @@ def test_dropout_draws_are_one_network_over_all_chunks_and_add_to_the_error(reco
     assert spread.std() > 1e-3 and not np.allclose(one.deviation, other.deviation)
     again = predict_chunk(drawn, read_chunk(drawn, 7, 4))
     np.testing.assert_allclose(again.deviation[1], other.deviation[0], rtol=1e-4, atol=1e-4)
+
+
+def test_dropout_draws_of_a_network_without_dropout_are_refused(recording):
+    with pytest.raises(InputError, match="without dropout"):
+        machine(recording, False, replace(SMALL, dropout_rate=0.0), dropout_draws=3)
 
 
 def test_memory_is_bounded_by_the_chunk(eights):

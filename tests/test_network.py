@@ -1,5 +1,6 @@
 """The interpolation network: its windows, its blindness, its reach."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -178,6 +179,15 @@ def test_dropout_only_with_a_key(forward, seen):
     assert np.ptp(np.stack(draws), axis=0).max() > 0
     np.testing.assert_array_equal(run(jax.random.key(0)).deviation, draws[0])
     np.testing.assert_array_equal(forward(params, *seen).deviation, forward(params, *seen).deviation)
+
+
+def test_dropout_of_all_levels_reaches_single_pixels(seen):
+    """A single-pixel feature that is dropped changes a pixel unlike its neighbours; coarse levels cannot."""
+    params, key = random_denoiser().params, jax.random.key(1)
+    coarse, fine = (replace(SMALL, dropout_rate=0.5, dropout_levels=levels) for levels in ("coarse", "all"))
+    change = [np.asarray(network.apply(params, c, *seen, key).deviation - network.apply(params, c, *seen).deviation)
+              for c in (coarse, fine)]  # fmt: skip
+    assert np.abs(change[1] - change[0]).max() > 1e-3
 
 
 def test_nothing_reaches_further_than_the_halo():

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 Baseline = Literal["median", "percentile", "rolling-percentile", "maximin"]
 AnatomyInput = Literal["none", "baseline", "mean", "std", "correlation"]
+DropoutLevels = Literal["coarse", "all"]
 Likelihood = Literal["composite", "pixels", "joint"]
 Indicator = Literal["GCaMP6f", "GCaMP6s", "jGCaMP8m", "OGB-1"]
 
@@ -43,7 +44,9 @@ class NetworkConfig:
     lattice_spacing: int = 16
     """Distance in pixels between the nodes on which the shared errors live."""
     dropout_rate: float = 0.05
-    """Channel dropout in the two coarse levels; needed for Monte-Carlo dropout draws."""
+    """Channel dropout; needed for Monte-Carlo dropout draws."""
+    dropout_levels: DropoutLevels = "coarse"
+    """coarse: the two coarse levels; all: also the features of single pixels."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from jaxtyping import Array
 from udenoise import network
 from udenoise.config import DenoiseConfig
 from udenoise.denoiser import Denoiser, predict
+from udenoise.errors import InputError
 from udenoise.network import HALO, STRIDE, Prior
 from udenoise.posterior import Evidence, FramePosterior, Recalibration, ScaleMoments, fuse, recalibrated, scale_moments
 from udenoise.recording import Recording, hidden_maps, hidden_means, read_frames, scaling, segments, usable_frames
@@ -49,7 +50,14 @@ class Inference:
 def prepare(
     recording: Recording, denoiser: Denoiser, config: DenoiseConfig, regions: Regions | None = None
 ) -> Inference:
-    """Build the compiled functions."""
+    """Build the compiled functions.
+
+    Raises InputError when dropout draws are asked of a network that was trained without dropout.
+    """
+    if config.dropout_draws and not denoiser.config.dropout_rate:
+        raise InputError(
+            "the network was trained without dropout: give --dropout-draws 0, or train it with --dropout-rate 0.1"
+        )
     scale, factors = scaling(recording), kernel_factors(recording.noise.kernel)
     spacing = denoiser.config.lattice_spacing
     frame = partial(fuse, scale=scale, spacing=spacing, kernel_factors=factors, regions=regions)

@@ -102,6 +102,8 @@ class Interpolator(nn.Module):
     def __call__(self, windows: Array, missing: Array, anatomy: Array, deterministic: bool = True) -> Prior:
         c = self.config
         seen = self._project(windows, missing, anatomy)
+        if c.dropout_levels == "all":
+            seen = self._drop(seen, deterministic)
         half, quarter, eighth = c.widths
         e1 = _Block(half, name="encode1")(space_to_depth(seen))
         e2 = self._drop(

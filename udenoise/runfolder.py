@@ -88,6 +88,8 @@ def check(job: Run) -> None:
         raise InputError("chunk and steps must be at least 1 and crop at least 16; leave them out to use the defaults")
     if job.config.network.lattice_spacing != 16:
         raise InputError(f"lattice-spacing is {job.config.network.lattice_spacing}; only 16 is supported")
+    if job.config.denoise.dropout_draws and not job.config.network.dropout_rate:
+        raise InputError("dropout draws need dropout in training as well: --dropout-rate 0.1, or --dropout-draws 0")
 
 
 def claim(folder: Path, overwrite: bool) -> None:

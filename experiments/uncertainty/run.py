@@ -27,6 +27,7 @@ from udenoise.regions import lay_out
 from udenoise.results import load_rois_npz
 
 MEMBERS, DRAWS = 4, 8
+DROPOUT = {"network": udenoise.NetworkConfig(dropout_rate=0.1, dropout_levels="all")}
 LEVELS = (50, 80, 90, 95, 99)
 COLUMNS = {
     "movie": "{}", "error bar": "{}", "ROI error": "{:.3f}", "sd/RMSE": "{:.2f}",
@@ -68,7 +69,10 @@ def estimates(scene: bench.Scene, full: bool, out: Path) -> Iterator[tuple[str, 
     pixels = replace(usual, train=replace(usual.train, likelihood="pixels"))
     members = [blind(scene, replace(pixels, seed=seed), out) for seed in range(MEMBERS)]
     yield "independent pixels", alone(members[0])
-    yield "Monte-Carlo dropout", spread(blind_draws(scene, pixels, out))
+    yield "Monte-Carlo dropout (coarse levels, default)", spread([b[0] for b in blind_draws(scene, pixels, out)])
+    drawn = blind_draws(scene, replace(pixels, **DROPOUT), out)
+    yield "Monte-Carlo dropout (all levels, 10 %)", spread([b[0] for b in drawn])
+    yield "Monte-Carlo dropout and independent pixels", mixture(drawn)
     yield f"ensemble of {MEMBERS}, spread alone", spread([mean for mean, _, _ in members])
     yield f"ensemble of {MEMBERS} and independent pixels", mixture(members)
     joint = replace(usual, train=replace(usual.train, likelihood="joint"))
@@ -92,10 +96,10 @@ def blind(scene: bench.Scene, config: udenoise.Config, out: Path, recalibrate: b
     return streamed(scene, machine, by if recalibrate else Recalibration())
 
 
-def blind_draws(scene: bench.Scene, config: udenoise.Config, out: Path) -> list[np.ndarray]:
+def blind_draws(scene: bench.Scene, config: udenoise.Config, out: Path) -> list[Blind]:
     """Monte-Carlo dropout: one network per draw, the same in all frames."""
     machine, _ = prepared(bench.ran(scene, config, out), draws=1)
-    return [streamed(scene, machine, Recalibration(), seed)[0] for seed in range(DRAWS)]
+    return [streamed(scene, machine, Recalibration(), seed) for seed in range(DRAWS)]
 
 
 def streamed(scene: bench.Scene, machine: inference.Inference, by: Recalibration, seed: int = 0) -> Blind:
