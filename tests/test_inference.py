@@ -6,12 +6,22 @@ from functools import cache
 import jax
 import numpy as np
 import pytest
-from helpers import SMALL, correlated, movie_counts, random_denoiser, recording_of
+from helpers import GAIN, OFFSET, READ, SMALL, correlated, movie_counts, random_denoiser, recording_of, untrained
 
+from udenoise import innovation
 from udenoise.anatomy import Anatomy, anatomy_maps, estimate_anatomy
 from udenoise.config import DenoiseConfig
+from udenoise.denoiser import Denoiser
 from udenoise.errors import InputError
-from udenoise.inference import measure_scales, predict_chunk, prepare, read_chunk, stream
+from udenoise.inference import (
+    measure_scales,
+    measure_spread,
+    predict_chunk,
+    prepare,
+    read_chunk,
+    stream,
+    stream_with_events,
+)
 from udenoise.io import Movie
 from udenoise.network import HALO
 from udenoise.posterior import Evidence, Recalibration
@@ -234,3 +244,85 @@ def test_residuals_at_all_scales_are_those_of_the_prior(recording, eights):
         count += evidence.good.sum()
     np.testing.assert_allclose([moments.squared[0], moments.own[0], moments.count[0]], [squared, own, count], rtol=1e-3)
     assert (np.diff(moments.count) < 0).all() and (moments.noise > 0).all()
+
+
+# --- events that only the frame itself shows
+
+FLASH = {"frame": 9, "y": 12, "x": 25, "sigma_px": 1.8, "duration": 2, "amplitude": 900.0}
+
+
+def static_movie(flash: bool) -> Recording:
+    """A movie of nothing but photons, with a flash that no neighbour knows."""
+    random = np.random.default_rng(4)
+    photons = np.full((T, Y, X), 6.0)
+    if flash:
+        at = innovation.Events(*(np.array([value]) for value in FLASH.values()), np.ones(1), np.ones(1))
+        photons += innovation.render(at, photons.shape) / GAIN
+    counts = GAIN * random.poisson(photons) + random.normal(OFFSET, READ, photons.shape)
+    return recording_of(np.round(counts).astype(np.uint16))
+
+
+def anatomy_only(recording: Recording, **how):
+    """A machine whose blind prediction is the mean image."""
+    net = Denoiser(SMALL, untrained(), 10.0, 10.0)
+    where = lay_out((rois_of((Y, X)),), SMALL.lattice_spacing, recording.noise.kernel)
+    return prepare(recording, net, DenoiseConfig(**how), where)
+
+
+def heard(inference, stop=T):
+    """Movie, ROIs and events, as one."""
+    widths = np.ones((3, Y, X), np.float32)
+    parts = list(stream_with_events(inference, 0, stop, Recalibration(), widths))
+    events = innovation.joined([innovation.shifted(one.events, first) for first, _, one in parts])
+    images = [np.concatenate([getattr(result, name) for _, result, _ in parts]) for name in ("mean", "sd")]
+    regions = [np.concatenate([getattr(one, name) for _, _, one in parts]) for name in ("added", "variance")]
+    return images, [np.concatenate([result.regions.raw for _, result, _ in parts]), *regions], events
+
+
+@pytest.fixture(scope="module")
+def flash():
+    recording = static_movie(flash=True)
+    return recording, heard(anatomy_only(recording, chunk=8))
+
+
+def test_a_flash_is_put_back_with_its_error_bar(flash):
+    """Where a Gaussian fusion leaves a fraction of it."""
+    recording, ((mean, sd), (raw, added, variance), events) = flash
+    machine = anatomy_only(recording, chunk=8)
+    plain = np.concatenate([part.mean for _, part in stream(machine, 0, T, Recalibration())])
+    at = FLASH["frame"], FLASH["y"], FLASH["x"]
+    rest = np.median(mean)
+    assert plain[at] - rest < 0.5 * FLASH["amplitude"]
+    assert (
+        mean[at] - rest == pytest.approx(FLASH["amplitude"], abs=4 * float(sd[at]))
+        and sd[at] < 0.25 * FLASH["amplitude"]
+    )
+    assert at in zip(events.frame, events.y, events.x, strict=True)
+    whole = raw + added  # what is left out of the moments comes back
+    unchanged = np.concatenate([part.regions.raw for _, part in stream(machine, 0, T, Recalibration())])
+    np.testing.assert_allclose(whole, unchanged, rtol=1e-4)
+    assert (variance > 0).any() and (variance[added == 0] == 0).all()
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 32])
+def test_events_do_not_depend_on_the_chunk(flash, chunk):
+    recording, (images, regions, events) = flash
+    again = heard(anatomy_only(recording, chunk=chunk))
+    for one, other in zip([*images, *regions, *events], [*again[0], *again[1], *again[2]], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-2)
+
+
+def test_a_movie_without_events_is_fused_as_ever():
+    recording = static_movie(flash=False)
+    machine = anatomy_only(recording, chunk=8)
+    images, regions, events = heard(machine)
+    plain = jax.tree.map(lambda *x: np.concatenate(x), *(p for _, p in stream(machine, 0, T, Recalibration())))
+    assert len(events.frame) == 0 and not regions[1].any()
+    np.testing.assert_allclose(images[0], plain.mean, rtol=1e-5)
+    np.testing.assert_allclose(images[1], plain.sd, rtol=1e-5)
+
+
+def test_the_spread_of_a_good_prediction_is_that_of_noise():
+    widths = measure_spread(anatomy_only(static_movie(flash=False), chunk=8), np.array([0, 8, 13]))
+    assert widths.shape == (3, Y, X)
+    assert widths.min() >= 1 and widths.mean() < 1.1

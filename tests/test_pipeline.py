@@ -355,6 +355,35 @@ def test_traces_of_other_rois(finished, known, tmp_path):
     pipeline.report(folder)
 
 
+def test_events_of_the_frames_themselves_come_back_in_movie_traces_and_list(finished, known, tmp_path):
+    """A spot of two frames across the border of two blocks, inside the first ROI."""
+    movie, rois = known
+    y, x = divmod(int(rois.index[0][rois.weight[0].argmax()]), X)
+    spot = np.exp(-((np.arange(Y)[:, None] - y) ** 2 + (np.arange(X) - x) ** 2) / (2 * 1.8**2))
+    frames = slice(2 * FRAMES_PER_SHARD - 1, 2 * FRAMES_PER_SHARD + 1)
+    size = 30 * np.sqrt(movie.var(0).mean())
+    bright = movie.astype(float)
+    bright[frames] += size * spot
+    np.save(tmp_path / "movie.npy", np.round(bright).astype(np.uint16))
+    path = tmp_path / "movie.npy"
+    plain, found = (
+        pipeline.denoise(path, tmp_path / str(sought), finished / "denoiser",
+                         replace(TINY, denoise=DenoiseConfig(innovations=sought)), rois, quiet=True)
+        for sought in (False, True)
+    )  # fmt: skip
+    with (found / "innovations.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if abs(float(row["y"]) - y) < 3 and abs(float(row["x"]) - x) < 3]
+    assert [row for row in rows if abs(int(row["frame"]) - frames.start) <= 1 and float(row["z"]) > 5]
+    before, after = (arrays(folder / "posterior.zarr")["mean/0"][frames, y, x].min() for folder in (plain, found))
+    assert after > before + 0.2 * size
+    one, other = (arrays(folder / "traces.zarr") for folder in (plain, found))
+    assert (other["mean"][0, frames] > one["mean"][0, frames]).all()
+    np.testing.assert_allclose(other["raw"], one["raw"], rtol=1e-4)
+    pipeline.traces(found, rois, quiet=True)
+    assert_same(arrays(found / "traces.zarr"), other)
+    assert not (plain / "innovations.csv").exists()
+
+
 def test_another_anatomy_and_likelihood_through_run_traces_and_denoise(known, tmp_path):
     """The maps are made where they are needed: for training, for other ROIs, and where a denoiser is applied."""
     config = replace(

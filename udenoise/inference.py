@@ -8,15 +8,26 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from udenoise import network
+from udenoise import innovation, network
 from udenoise.config import DenoiseConfig
 from udenoise.denoiser import Denoiser, predict
 from udenoise.errors import InputError
+from udenoise.innovation import Events, Residual, Spread
+from udenoise.likelihood import noise_in_whitened_units
 from udenoise.network import HALO, STRIDE, Prior
 from udenoise.posterior import Evidence, FramePosterior, Recalibration, ScaleMoments, fuse, recalibrated, scale_moments
-from udenoise.recording import Recording, hidden_maps, hidden_means, read_frames, scaling, segments, usable_frames
+from udenoise.recording import (
+    Recording,
+    Scaling,
+    hidden_maps,
+    hidden_means,
+    read_frames,
+    scaling,
+    segments,
+    usable_frames,
+)
 from udenoise.regions import Regions
 from udenoise.training import kernel_factors
 
@@ -43,8 +54,10 @@ class Inference:
     config: DenoiseConfig
     prior: Callable[..., Prior]
     fuse: Callable[..., FramePosterior]
+    residual: Callable[..., Residual]
     moments: Callable[..., ScaleMoments]
     average: Callable[[Array, Array], Array]
+    regions: Regions | None
 
 
 def prepare(
@@ -73,9 +86,11 @@ def prepare(
         recording, denoiser, config,
         prior=jax.jit(blind),
         fuse=jax.jit(fused),
+        residual=jax.jit(partial(blind_residual, scale=scale)),
         moments=jax.jit(partial(scale_moments, scale=scale, spacing=spacing, kernel_factors=factors)),
         average=jax.jit(lambda weights, frames: jnp.einsum(
             "bkw,wyx->bkyx", weights, frames.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)),
+        regions=regions,
     )  # fmt: skip
 
 
@@ -156,6 +171,87 @@ def stream(
         result = inference.fuse(predict_chunk(inference, chunk, seed), chunk.evidence, by)
         kept = min(size, stop - first)
         yield first, jax.tree.map(lambda x, kept=kept: np.asarray(x)[:kept], result)
+
+
+class Heard(NamedTuple):
+    """Events that begin in a chunk (frames count from its first), and what all events add to its regions (counts, counts²)."""
+
+    events: Events
+    added: Float[np.ndarray, "B K N"] | None
+    variance: Float[np.ndarray, "B K N"] | None
+
+
+class _Examined(NamedTuple):
+    evidence: Evidence
+    prior: Prior
+    residual: Residual
+
+
+def blind_residual(prior: Prior, evidence: Evidence, scale: Scaling) -> Residual:
+    """What a batch of frames has beyond its blind prediction, with the noise to expect."""
+    sigma, gain = scale.sigma(evidence.mean, evidence.ratio), scale.gain * evidence.ratio
+    noise = sigma**2 * noise_in_whitened_units(prior.deviation, sigma, gain)
+    value = evidence.frame - evidence.mean - sigma * prior.deviation
+    return Residual(value, jnp.where(evidence.good > 0, noise, jnp.inf), gain)
+
+
+def stream_with_events(
+    inference: Inference, start: int, stop: int, by: Recalibration, widths: Spread, seed: int = 0
+) -> Iterator[tuple[int, FramePosterior, Heard]]:
+    """As `stream`; events that only the frames themselves show are found first, left out of the fusion, and added again."""
+    size, held = inference.config.chunk, {}
+    pad = -(-innovation.BEFORE // size) * size
+    for first in range(start, stop, size):
+        for near in range(first - pad, first + pad + 1, size):
+            if near not in held and 0 <= near < len(inference.recording.movie):
+                held[near] = _examine(inference, near, seed)
+        held = {near: one for near, one in held.items() if near >= first - pad}
+        events = innovation.shifted(innovation.search(_around(held, first, size), widths), -innovation.BEFORE)
+        yield first, *_fuse_apart(inference, held[first], by, events, min(size, stop - first))
+
+
+def _examine(inference: Inference, first: int, seed: int) -> _Examined:
+    chunk = read_chunk(inference, first, inference.config.chunk)
+    prior = predict_chunk(inference, chunk, seed)
+    return _Examined(
+        chunk.evidence, prior, jax.tree.map(np.asarray, inference.residual(prior=prior, evidence=chunk.evidence))
+    )
+
+
+def _around(held: dict[int, _Examined], first: int, size: int) -> Residual:
+    """The residuals of a chunk with its margins; frames that there are not are of infinite variance."""
+    before = innovation.BEFORE
+    shape = (before + size + innovation.AFTER, *held[first].residual.value.shape[1:])
+    out = Residual(*(np.full(shape, nothing, np.float32) for nothing in (0.0, np.inf, 1.0)))
+    for near, one in held.items():
+        there = np.arange(near, near + size) - first + before
+        inside = (there >= 0) & (there < shape[0])
+        for whole, part in zip(out, one.residual, strict=True):
+            whole[there[inside]] = part[inside]
+    return out
+
+
+def _fuse_apart(
+    inference: Inference, one: _Examined, by: Recalibration, events: Events, kept: int
+) -> tuple[FramePosterior, Heard]:
+    shape = one.evidence.frame.shape
+    added = innovation.render(events, shape)
+    result = inference.fuse(one.prior, one.evidence._replace(frame=one.evidence.frame - added), by)
+    sd = np.sqrt(np.square(result.sd) + innovation.render_variance(events, shape))
+    result = result._replace(mean=result.mean + added, sd=sd)
+    regions = inference.regions
+    heard = (None, None) if regions is None else innovation.in_regions(events, regions.index, regions.weight, shape)
+    own = (events.frame >= 0) & (events.frame < kept)
+    found = Heard(Events(*(part[own] for part in events)), *(None if part is None else part[:kept] for part in heard))
+    return jax.tree.map(lambda x: np.asarray(x)[:kept], result), found
+
+
+def measure_spread(inference: Inference, frames: np.ndarray) -> Spread:
+    """How far the scores of places without events scatter, from the chunks that start at the given frames."""
+    sums = innovation.start_spread(inference.recording.movie.shape[1:])
+    for first in frames:
+        sums = innovation.add_spread(sums, _examine(inference, int(first), 0).residual)
+    return innovation.spread(sums, inference.recording.noise.kernel)
 
 
 def measure_scales(inference: Inference, frames: np.ndarray, report: Callable[[int], None]) -> ScaleMoments:

@@ -13,13 +13,12 @@ import numpy as np
 from udenoise import inference, posterior, roi_posterior, sampling, training
 from udenoise import traces as tracing
 from udenoise.anatomy import Anatomy, anatomy_maps, estimate_anatomy, load_anatomy, save_anatomy
+from udenoise.blocks import load_added, load_events, load_moments, write_blocks
 from udenoise.config import Config, MovieConfig, TraceConfig, from_json
 from udenoise.denoiser import Denoiser, load_denoiser, save_denoiser
+from udenoise.innovation import Spread
 from udenoise.io import Rois, open_movie
 from udenoise.io.store import (
-    MovieStore,
-    create_movie_store,
-    open_movie_store,
     read_group,
     read_json,
     write_group,
@@ -32,7 +31,8 @@ from udenoise.progress import progress_bar
 from udenoise.recording import Recording, load_recording, segments
 from udenoise.regions import lay_out, neuropil_rings
 from udenoise.report import write_report
-from udenoise.results import save_rois_npz, save_traces, write_csv
+from udenoise.results import save_rois_npz, save_traces, write_csv, write_events
+from udenoise.roi_posterior import Added, with_added
 from udenoise.runfolder import (
     Run,
     check,
@@ -132,7 +132,7 @@ def traces(
     known = read_json(source / "timing.json") if (source / "timing.json").is_file() else {}
     job = Run(target, config, movie, resolve_rois(rois, movie), quiet, known)
     check(job)
-    forget(target, "moments", "report.json", "report.html", "calibration.json", "memory.json")
+    forget(target, "moments", "innovations.csv", "report.json", "report.html", "calibration.json", "memory.json")
     write_json(target / "config.json", run_settings(job, about["movie"]["source"], source_name(rois), about["how"]))
     recording = load_recording(movie, target)
     infer(job, recording, load_denoiser(target / "denoiser"), write_movie=False)
@@ -210,11 +210,14 @@ def infer(job: Run, recording: Recording, net: Denoiser, write_movie: bool) -> N
     regions = None if job.rois is None else lay_out(_parts(job), spacing, kernel)
     by = _recalibrate(job, recording, net)
     machine = inference.prepare(recording, net, job.config.denoise, regions)
-    job.timed("denoise", lambda: _stream(job, machine, by, write_movie))
+    widths = _spread(job, machine)
+    job.timed("denoise", lambda: write_blocks(job, machine, by, widths, write_movie))
+    if widths is not None:
+        write_events(job.folder / "innovations.csv", load_events(job.folder))
     if regions is not None:
-        moments = load_moments(job.folder)
-        response = job.timed("memory", lambda: _respond(job, recording, machine, by, moments))
-        job.timed("traces", lambda: _extract(job, recording, moments, response))
+        moments, added = load_moments(job.folder), load_added(job.folder)
+        response = job.timed("memory", lambda: _respond(job, recording, machine, by, with_added(moments, added)))
+        job.timed("traces", lambda: _extract(job, recording, moments, added, response))
 
 
 def _parts(job: Run) -> tuple[Rois, ...]:
@@ -239,6 +242,14 @@ def _recalibrate(job: Run, recording: Recording, net: Denoiser) -> Recalibration
         "measured": ((moments.squared - moments.noise) / n).tolist(), "noise": (moments.noise / n).tolist(),
     })  # fmt: skip
     return by
+
+
+def _spread(job: Run, machine: inference.Inference) -> Spread | None:
+    """How far scores of places without events scatter, where events are asked for."""
+    if not job.config.denoise.innovations:
+        return None
+    starts = _calibration_starts(len(job.movie), job.config)
+    return job.timed("calibrate", lambda: inference.measure_spread(machine, starts))
 
 
 def _calibration_starts(T: int, config: Config) -> np.ndarray:
@@ -285,68 +296,25 @@ def _memory(job: Run, left: np.ndarray) -> sampling.Memory:
     return memory
 
 
-def _stream(job: Run, machine: inference.Inference, by: Recalibration, write_movie: bool) -> None:
-    """Write whole blocks of frames; a block counts once its moments are on disk, and is never computed twice."""
-    T, part = len(job.movie), job.folder / "posterior.zarr.part"
-    whole, moments = job.folder / "posterior.zarr", job.folder / "moments"
-    if whole.exists() and job.rois is None:
-        return
-    names = ["mean", "sd", *(["prior_mean", "prior_sd"] if job.config.denoise.write_prior else [])]
-    store = _movie_store(part, names, job, moments) if write_movie and not whole.exists() else None
-    written = store or (open_movie_store(whole) if whole.exists() else None)
-    block = written.frames_per_shard if written else 256
-    moments.mkdir(exist_ok=True)
-    with progress_bar("denoise", T, job.quiet) as bar:
-        for start in range(0, T, block):
-            stop = min(start + block, T)
-            if not (moments / f"{start:08d}.npz").is_file():
-                _block(job, machine, by, store, names, start, stop, bar)
-            bar(stop)
-    if store is not None:
-        part.rename(whole)
-
-
-def _movie_store(part: Path, names: list[str], job: Run, moments: Path) -> MovieStore:
-    """The store of an interrupted run, or a new one (then no block counts as done)."""
-    if part.is_dir() and moments.is_dir():
-        return open_movie_store(part)
-    forget(job.folder, part.name, moments.name)
-    return create_movie_store(part, names, job.movie.shape, job.movie.frame_rate_hz)
-
-
-def _block(job, machine, by, store, names, start, stop, bar) -> None:
-    pixels, found = {name: [] for name in names} if store else {}, []
-    for first, result in inference.stream(machine, start, stop, by, seed=job.config.seed):
-        for name, kept in pixels.items():
-            kept.append(getattr(result, name))
-        found.append(result.regions)
-        bar(first + len(result.mean))
-    if store:
-        store.write(start, {name: np.concatenate(kept) for name, kept in pixels.items()})
-    arrays = {} if found[0] is None else {f: np.concatenate([getattr(r, f) for r in found]) for f in Region._fields}
-    path = job.folder / "moments" / f"{start:08d}.npz"
-    with path.with_suffix(".part").open("wb") as file:
-        np.savez(file, **arrays)
-    path.with_suffix(".part").rename(path)
-
-
-def load_moments(folder: Path) -> Region:
-    """The regions' moments of a whole movie (T first), joined from its blocks."""
-    blocks = [np.load(path, allow_pickle=False) for path in sorted((folder / "moments").glob("*.npz"))]
-    return Region(*(np.concatenate([block[name] for block in blocks]) for name in Region._fields))
-
-
-def _extract(job: Run, recording: Recording, moments: Region, response: roi_posterior.Response) -> None:
+def _extract(
+    job: Run, recording: Recording, moments: Region, added: Added | None, response: roi_posterior.Response
+) -> None:
     trials = segments(recording)
     improved, response = roi_posterior.improve(moments, response, trials)
     noisier = roi_posterior.weigh_noise(improved, response, trials)
     improved = improved._replace(noise_variance=improved.noise_variance * noisier[:, None])
     calibration = roi_posterior.calibrate_rois(improved, moments, trials)
-    fused = roi_posterior.fuse_regions(improved, calibration)
+    fused = roi_posterior.add_events(roi_posterior.fuse_regions(improved, calibration), added)
     memory = _memory(job, roi_posterior.left_after_fusion(improved, calibration, response))
     with progress_bar("traces", len(job.rois.names), job.quiet) as bar:
         result = tracing.make_traces(
-            moments.raw, fused, memory, job.config.trace, job.movie.frame_rate_hz, job.config.seed, bar
+            with_added(moments, added).raw,
+            fused,
+            memory,
+            job.config.trace,
+            job.movie.frame_rate_hz,
+            job.config.seed,
+            bar,
         )
     about = read_json(job.folder / "calibration.json")
     roi = _about(calibration) | {"noise_factor": float(noisier[0])}

@@ -92,4 +92,9 @@ def _kernel_factor(index: np.ndarray, weight: np.ndarray, X: int, kernel: np.nda
     y, x = index // X, index % X
     mask = np.zeros((np.ptp(y) + 1, np.ptp(x) + 1))
     mask[y - y.min(), x - x.min()] = weight
-    return float((mask * ndimage.convolve(mask, kernel, mode="constant")).sum() / (mask**2).sum())
+    return correlated_share(mask, kernel)
+
+
+def correlated_share(weight: Float[np.ndarray, "H W"], kernel: Float[np.ndarray, "ky kx"]) -> float:
+    """`wᵀ ρ w / wᵀ w`: noise variance of a weighted sum over that of independent pixels."""
+    return float((weight * ndimage.convolve(weight, kernel, mode="constant")).sum() / (weight**2).sum())

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from udenoise.errors import InputError
+from udenoise.innovation import Events
 from udenoise.io import Rois
 from udenoise.io.store import write_group
 from udenoise.traces import Bands, Traces
@@ -56,6 +57,16 @@ def write_csv(path: Path, traces: Traces, names: tuple[str, ...], frame_rate_hz:
         for t, values in enumerate(np.transpose(columns)):
             clock = [f"{t / frame_rate_hz:.6g}"] if frame_rate_hz else []
             writer.writerow([t, *clock, *(f"{value:.6g}" for value in values)])
+    part.replace(path)
+
+
+def write_events(path: Path, events: Events) -> None:
+    """One row an event: first frame, centre (pixels), how long (frames), size (pixels), amplitude with its sd (counts), z."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["frame", "y", "x", "sigma_px", "frames", "amplitude", "amplitude_sd", "z"])
+        writer.writerows([f"{value:g}" for value in row] for row in zip(*events, strict=True))
     part.replace(path)
 
 

@@ -82,6 +82,13 @@ class Fused(NamedTuple):
     covariance: Float[np.ndarray, "T N K K"]
 
 
+class Added(NamedTuple):
+    """What events of `innovation` add to regions, left out of their moments until all else is done (counts, counts²)."""
+
+    mean: Float[np.ndarray, "T K N"]
+    variance: Float[np.ndarray, "T K N"]
+
+
 def improve(moments: Region, response: Response, segment: Int[np.ndarray, "T"]) -> tuple[Region, Response]:
     """The blind predictions filtered in time (`smoothing`), and what then is left of fresh noise."""
     kinds = range(moments.raw.shape[1])
@@ -340,6 +347,19 @@ def fuse_regions(moments: Region, calibration: RoiCalibration) -> Fused:
 def _with_variance(covariance: Float[np.ndarray, "T N K K"], variance: Float[np.ndarray, "T K N"]) -> np.ndarray:
     scale = np.sqrt(variance.transpose(0, 2, 1) / np.diagonal(covariance, axis1=2, axis2=3))
     return covariance * scale[..., :, None] * scale[..., None, :]
+
+
+def with_added(moments: Region, added: Added | None) -> Region:
+    """The regions as they were measured, events included."""
+    return moments if added is None else moments._replace(raw=moments.raw + added.mean)
+
+
+def add_events(fused: Fused, added: Added | None) -> Fused:
+    """The events that were left out of the fusion, with their variance."""
+    if added is None:
+        return fused
+    own = added.variance.transpose(0, 2, 1)[..., None] * np.eye(added.mean.shape[1])
+    return Fused(fused.mean + added.mean, fused.covariance + own)
 
 
 def left_after_fusion(moments: Region, calibration: RoiCalibration, response: Response) -> Float[np.ndarray, "t K N"]:

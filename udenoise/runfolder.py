@@ -22,8 +22,9 @@ from udenoise.io import Movie, Rois, load_rois, open_movie
 from udenoise.io.store import read_json, write_json
 
 WRITTEN = (
-    "report.json", "report.html", "traces.csv", "traces.zarr", "rois.npz", "posterior.zarr", "moments", "memory.json",
-    "calibration.json", "denoiser", "training", "anatomy.zarr", "anatomy_halves.zarr", "noise.json", "timing.json", "config.json",
+    "report.json", "report.html", "innovations.csv", "traces.csv", "traces.zarr", "rois.npz", "posterior.zarr", "moments",
+    "memory.json", "calibration.json", "denoiser", "training", "anatomy.zarr", "anatomy_halves.zarr", "noise.json",
+    "timing.json", "config.json",
 )  # fmt: skip
 """All that a run leaves in its folder, last first; --overwrite deletes this in this order, and nothing else."""
 
