@@ -214,26 +214,32 @@ def run_folder(scene: Scene, config: udenoise.Config, out: Path) -> Path:
     return out / "runs" / key_of(scene.folder.parent.name, to_json(config))
 
 
-def ran(scene: Scene, config: udenoise.Config, out: Path) -> Path:
-    """The folder of our run, finished."""
+def ran(scene: Scene, config: udenoise.Config, out: Path, like: udenoise.Config | None = None) -> Path:
+    """The folder of our run, finished; with the network of the run with settings `like`, where there are such."""
     folder = run_folder(scene, config, out)
-    return udenoise.run(scene.folder / "movie.tif", folder, scene.folder / "rois.npy", config, quiet=True)
+    network = None if like is None else ran(scene, like, out) / "denoiser"
+    movie, rois = scene.folder / "movie.tif", scene.folder / "rois.npy"
+    return udenoise.run(movie, folder, rois, config, denoiser=network, quiet=True)
 
 
-def ours(scene: Scene, config: udenoise.Config, out: Path) -> tuple[np.ndarray, metrics.Estimate]:
+def ours(
+    scene: Scene, config: udenoise.Config, out: Path, like: udenoise.Config | None = None
+) -> tuple[np.ndarray, metrics.Estimate]:
     """Our denoised movie, and traces with error bars."""
-    folder = ran(scene, config, out)
+    folder = ran(scene, config, out, like)
     arrays, _ = read_group(folder / "traces.zarr")
     movie = np.asarray(zarr.open_group(folder / "posterior.zarr", mode="r")["mean/0"])
     names = ("mean", "sd", "lower", "upper", "simultaneous")
     return movie, metrics.Estimate(*(arrays[name] for name in names))
 
 
-def measure_ours(scene: Scene, config: udenoise.Config, out: Path) -> dict[str, Any]:
+def measure_ours(
+    scene: Scene, config: udenoise.Config, out: Path, like: udenoise.Config | None = None
+) -> dict[str, Any]:
     """Our row."""
 
     def compute() -> dict[str, Any]:
-        run = timed(lambda: ours(scene, config, out))
+        run = timed(lambda: ours(scene, config, out, like))
         return score(scene, *run.value) | {"seconds": run.seconds, "settings": to_json(config)}
 
     return cached(out / "rows" / f"ours-{run_folder(scene, config, out).name}.json", compute)

@@ -66,7 +66,7 @@ def reported(full: bool) -> tuple[Reported, ...]:
 
 
 def ladder(photons: tuple[float, ...]) -> tuple[Reported, ...]:
-    """One field at many photon levels, every level with noise of its own."""
+    """One kind of field at many photon levels; tissue, activity and noise are new at each."""
     base = SimulationConfig(**SMALL, population=PopulationConfig("GCaMP6f"), rare=RARE)
     return tuple(
         Reported(f"{level:g} photons", replace(base, photons=level, seed=630 + k)) for k, level in enumerate(photons)

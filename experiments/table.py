@@ -32,20 +32,20 @@ NETWORKS = {
 }
 """What two cores can train; `--full` takes each network's own number of steps."""
 FILTERS = ("raw", "temporal-gaussian", "gaussian", "temporal-median", "pmd")
-BOUND, OURS = "oracle Wiener (bound)", "udenoise"
+BOUND, OURS, INNOVATIONS = "oracle Wiener (bound)", "udenoise", "udenoise --innovations"
 COLUMNS = {
     "movie": "{}", "method": "{}", "ROI error": "{:.2f}", "levelled": "{:.2f}", "fast": "{:.2f}",
     "amplitude": "{:.2f}", "missed": "{:.0%}",
     "invented": "{:.0%}", "rare kept": "{:.2f}", "wobble": "{:.3f}", "95 % holds": "{:.1%}", "in events": "{:.1%}",
     "pixel SNR": "{:.0f}×", "ROI SNR": "{:.1f}×", "seconds": "{:.0f}",
 }  # fmt: skip
-HELD = {"movie": "{}", "frames": "{}", **{f"{q} %": "{:.1%}" for q in (50, 80, 90, 95, 99)}, "width 95 %": "{:.2f}",
+HELD = {"movie": "{}", "method": "{}", "frames": "{}", **{f"{q} %": "{:.1%}" for q in (50, 80, 90, 95, 99)}, "width 95 %": "{:.2f}",
         "sd/RMSE": "{:.2f}", "CRPS": "{:.3g}"}  # fmt: skip
 LEGEND = """ROI error: mean squared, of the best temporal Gaussian's; levelled: the same when every trace is given its true
 mean; fast: in the fastest 3 % of frames; amplitude: of events, 1 is true; missed and invented: events at five times the
 trace's own spread; rare kept: median share left of planted one-off local events with a matched-filter SNR of at least 8;
 wobble: spread of the pattern within a cell, of its brightness; 95 % holds: how often the corridor holds the truth; SNR: gain
-over raw, of single pixels and of ROIs."""
+over raw, of single pixels and of ROIs; seconds: of `udenoise --innovations` beyond those of `udenoise`, whose network it has."""
 
 
 def main(
@@ -62,7 +62,7 @@ def main(
     for scene in scenes:
         results = measure(scene, out, full)
         seconds += sum(r["seconds"] for r in results.values())
-        held += holds(scene.name, results[OURS]["row"])
+        held += [row for name in (OURS, INNOVATIONS) for row in holds(scene.name, name, results[name]["row"])]
         results |= {other.method: foreign.measure(scene, other.path) for other in others if other.movie == scene.name}
         rows += [line(scene.name, name, result, results) for name, result in results.items()]
         print(tables.markdown(rows, COLUMNS), flush=True)
@@ -78,16 +78,20 @@ def measure(scene: bench.Scene, out: Path, full: bool) -> dict[str, dict[str, An
     """The results of all methods on one movie, by name."""
     found = {name: bench.measure_baseline(scene, name, out) for name in FILTERS}
     found |= {name: bench.measure_baseline(scene, name, out, **({} if full else how)) for name, how in NETWORKS.items()}
-    return found | {BOUND: bench.measure_wiener(scene, out), OURS: bench.measure_ours(scene, udenoise.Config(), out)}
+    usual, more = udenoise.Config(), udenoise.Config(denoise=udenoise.DenoiseConfig(innovations=True))
+    return found | {
+        BOUND: bench.measure_wiener(scene, out), OURS: bench.measure_ours(scene, usual, out),
+        INNOVATIONS: bench.measure_ours(scene, more, out, like=usual),
+    }  # fmt: skip
 
 
-def holds(movie: str, row: dict[str, float]) -> list[dict[str, Any]]:
+def holds(movie: str, method: str, row: dict[str, float]) -> list[dict[str, Any]]:
     """Coverage of our corridors at all levels."""
     kinds = {"all": "coverage", "fastest 3 %": "fast_coverage", "events": "event_coverage", "events it shows": "seen_coverage",
              "poorest tenth of ROIs": "poorest_coverage", "whole trace at once": "simultaneous_coverage"}  # fmt: skip
     names = {f"{q} %": q for q in (50, 80, 90, 95, 99)}
     rows = [
-        {"movie": movie, "frames": kind} | {n: row[f"{key}_{q}"] for n, q in names.items()}
+        {"movie": movie, "method": method, "frames": kind} | {n: row[f"{key}_{q}"] for n, q in names.items()}
         for kind, key in kinds.items()
     ]
     return [
@@ -131,4 +135,5 @@ if __name__ == "__main__":
     try:
         tyro.cli(main)
     except InputError as error:
-        sys.exit(f"{error}")
+        print(error, file=sys.stderr)
+        sys.exit(2)
