@@ -37,15 +37,16 @@ COLUMNS = {
     "movie": "{}", "method": "{}", "ROI error": "{:.2f}", "levelled": "{:.2f}", "fast": "{:.2f}",
     "amplitude": "{:.2f}", "missed": "{:.0%}",
     "invented": "{:.0%}", "rare kept": "{:.2f}", "wobble": "{:.3f}", "95 % holds": "{:.1%}", "in events": "{:.1%}",
-    "pixel SNR": "{:.0f}×", "ROI SNR": "{:.1f}×", "seconds": "{:.0f}",
+    "pixel SNR": "{:.0f}×", "ROI SNR": "{:.1f}×", "samples": "{:,}", "seconds": "{:.0f}",
 }  # fmt: skip
 HELD = {"movie": "{}", "method": "{}", "frames": "{}", **{f"{q} %": "{:.1%}" for q in (50, 80, 90, 95, 99)}, "width 95 %": "{:.2f}",
         "sd/RMSE": "{:.2f}", "CRPS": "{:.3g}"}  # fmt: skip
-LEGEND = """ROI error: mean squared, of the best temporal Gaussian's; levelled: the same when every trace is given its true
-mean; fast: in the fastest 3 % of frames; amplitude: of events, 1 is true; missed and invented: events at five times the
-trace's own spread; rare kept: median share left of planted one-off local events with a matched-filter SNR of at least 8;
-wobble: spread of the pattern within a cell, of its brightness; 95 % holds: how often the corridor holds the truth; SNR: gain
-over raw, of single pixels and of ROIs; seconds: of `udenoise --innovations` beyond those of `udenoise`, whose network it has."""
+LEGEND = """ROI error: mean squared, of the best temporal Gaussian's; levelled: the same when every trace is given its true mean;
+fast: in the fastest 3 % of frames; amplitude: of events, 1 is true; missed and invented: events at five times the
+trace's own spread; rare kept: median share left of planted one-off local events with a matched-filter SNR of at least
+8; wobble: spread of the pattern within a cell, of its brightness; 95 % holds: how often the corridor holds the truth;
+SNR: gain over raw, of single pixels and of ROIs; samples: crops a network was trained on, of udenoise at most;
+seconds: of `udenoise --innovations` beyond those of `udenoise`, whose network it has."""
 
 
 def main(
@@ -111,8 +112,14 @@ def line(movie: str, method: str, result: dict[str, Any], results: dict[str, dic
         "amplitude": row["amplitude"], "missed": 1 - row["z_recall"], "invented": 1 - row["z_precision"],
         "rare kept": bench.rare_kept(result), "wobble": row.get("wobble"), "95 % holds": row.get("coverage_95"),
         "in events": row.get("event_coverage_95"), "pixel SNR": gain["pixel_snr"], "ROI SNR": gain["roi_snr"],
-        "seconds": result["seconds"],
+        "samples": samples(result), "seconds": result["seconds"],
     }  # fmt: skip
+
+
+def samples(result: dict[str, Any]) -> int | None:
+    """How many crops a network was trained on; of udenoise, which may stop earlier, the most."""
+    own = result["settings"].get("train")
+    return own["steps"] * own["batch"] if own else result.get("about", {}).get("samples")
 
 
 def naomi_scene(folder: Path, name: str, out: Path) -> bench.Scene:
