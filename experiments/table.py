@@ -68,8 +68,8 @@ def main(
         rows += [line(scene.name, name, result, results) for name, result in results.items()]
         print(tables.markdown(rows, COLUMNS), flush=True)
     text = "\n\n".join([
-        LEGEND, tables.markdown(rows, COLUMNS), "How often the corridors of udenoise hold the truth, and how wide they are "
-        "beside the narrowest constant band that holds as often", tables.markdown(held, HELD),
+        LEGEND, tables.markdown(rows, COLUMNS), "How often corridors hold the truth, and how wide they are beside the narrowest "
+        "constant band that holds as often", tables.markdown(held, HELD),
         tables.measured(seconds),
     ])  # fmt: skip
     tables.fill(README, "table", text)
