@@ -15,7 +15,7 @@ from udenoise.io.tiff_writer import write_tiff
 from udenoise.simulate import plan_simulation
 
 sys.path.append(str(Path(__file__).parents[1]))  # the experiments are no part of the installed package
-from experiments import bench, foreign, movies, tables  # noqa: E402
+from experiments import bench, foreign, movies, table, tables  # noqa: E402
 from experiments.movies import CHOOSING, REPORTED, Choosing, check_apart, ladder, null, reported  # noqa: E402
 from experiments.segmentation.run import judge  # noqa: E402
 
@@ -134,3 +134,17 @@ def test_a_foreign_movie_like_none_is_refused(scene, tmp_path):
     write_tiff(tmp_path / "noise.tif", noise, None)
     with pytest.raises(InputError, match="NAME@MOVIE"):
         foreign.parse(f"noise={tmp_path / 'noise.tif'}", [scene])
+
+
+def test_what_the_table_says_are_its_own_numbers():
+    def row(method, error, held):
+        return {"method": method, "ROI error": error, "95 % holds": held, "in events": held, "rare kept": None}
+
+    rows = [
+        row(table.OURS, 0.5, 0.94),
+        row(table.OURS, 0.25, 0.961),
+        row(table.BOUND, 0.7, None),
+        row("raw", 9.0, None),
+    ]
+    text = table.said(rows)
+    assert "ROI error 0.25 to 0.50" in text and "0.70 to 0.70" in text and "94% to 96%" in text and "9.0" not in text
