@@ -5,7 +5,7 @@
 `--add` scores a movie that another program made of a movie of the table, in counts of the raw one. Which one is seen from
 its mean image, or said: `--add 'SUPPORT@GCaMP6s, 2 photons=out.tif'`. The raw movies lie in FOLDER/movies/…/simulation.
 Filters are given the best setting with the truth of the very movie; networks train on the movie itself; udenoise runs with
-its default settings and never sees the truth. Interrupted, it goes on. About 20 minutes a movie on two CPU cores.
+its default settings and never sees the truth. Interrupted, it goes on. About half an hour a movie on one CPU core.
 """
 
 import sys

@@ -4,7 +4,7 @@
 
 The same network without anatomy (absolute output), with the mean image as a baseline only, as an input, with the variance above
 noise, with the correlation image; on two movies, and on the second one without any activity, where all change is invented.
-About 20 minutes on two CPU cores.
+About 45 minutes on one CPU core.
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
     python -m experiments.length_and_context.run [--out FOLDER] [--full]
 
 Movies of 200 to 20,000 frames; contexts of 2 to 60 frames on each side; 2.5 to 60 Hz with as many photons per second. Fields of
-64×64 pixels unless in full. About 25 minutes on two CPU cores.
+64×64 pixels unless in full. About 45 minutes on one CPU core.
 """
 
 from dataclasses import replace

@@ -4,7 +4,7 @@
 
 One kind of field, a new one at each level, from 0.05 to 20 photons per pixel and frame. The best temporal Gaussian and low
 rank (given the truth), a DeepInterpolation network trained with absolute and with squared error (the median against the mean
-of few photons: its Extended Data Fig. 6), and udenoise. About 30 minutes on two CPU cores.
+of few photons: its Extended Data Fig. 6), and udenoise. About 50 minutes on one CPU core.
 """
 
 from pathlib import Path

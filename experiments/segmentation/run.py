@@ -5,7 +5,7 @@
 Suite2p's detection (registration off) at its usual threshold and at twice it, on the raw movie, on the best temporal Gaussian, on
 DeepInterpolation's network and on ours, after DeepInterpolation's Extended Data Fig. 4. PYTHON is that of an environment with
 `pip install suite2p`. An ROI that Suite2p calls a cell is true if it holds half of a soma, or half of it lies in one. Reads the
-movies of `python -m experiments.table`; a few minutes beyond them.
+movies of `python -m experiments.table`; about 10 minutes beyond them.
 """
 
 import json

@@ -4,7 +4,7 @@
 
 Blind predictions of ROI traces with their error bars: pixels taken as independent, Monte-Carlo dropout, an ensemble of
 four, low rank (covariance alone), composite likelihood, recalibrated; then fused with the hidden frame, and with the error
-measured at the ROI (what `udenoise run` writes). Two movies. About 20 minutes on two CPU cores.
+measured at the ROI (what `udenoise run` writes). Two movies. About an hour on one CPU core.
 """
 
 from collections.abc import Iterator
