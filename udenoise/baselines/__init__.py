@@ -27,7 +27,7 @@ _ALL = (
     Method("raw", raw, RawConfig(), {}),
     Method("temporal-gaussian", gaussian, GaussianConfig(), {"sigma_frames": SIGMAS}),
     Method(
-        "gaussian", gaussian, GaussianConfig(sigma_px=1.0), {"sigma_frames": SIGMAS[2::2], "sigma_px": (0.5, 1.0, 2.0)}
+        "gaussian", gaussian, GaussianConfig(sigma_px=1.0), {"sigma_frames": SIGMAS[::2], "sigma_px": (0.5, 1.0, 2.0)}
     ),
     Method("temporal-median", median, MedianConfig(), {"window_frames": (3, 5, 7, 9, 13, 19, 27)}),
     Method("pmd", pmd, PmdConfig(), PMD_GRID),
