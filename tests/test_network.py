@@ -197,7 +197,7 @@ def test_nothing_reaches_further_than_the_halo():
     rng = np.random.default_rng(5)
     windows, anatomy = (rng.standard_normal((1, 16, width, n)).astype(np.float32) for n in (K, 2))
     run = jax.jit(lambda w, a: network.apply(denoiser.params, SMALL, w, jnp.zeros((1, K)), a))
-    before = run(windows, anatomy)
+    before = jax.block_until_ready(run(windows, anatomy))  # its inputs are changed in place below
     edge = 2 * network.HALO  # everything from here on is changed
     windows[:, :, edge:], anatomy[:, :, edge:] = 50.0, -3.0
     after = run(windows, anatomy)
