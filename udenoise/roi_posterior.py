@@ -21,7 +21,7 @@ FOLDS = 10
 """Stretches of the recording, odd against even, for checking one half by the other."""
 GROUPS = (0.5, 0.8, 0.9, 0.97, 0.99)
 """Quantiles of the expected error that part the groups of frames in which it is checked."""
-LEAST_STATED = 0.1
+LEAST_STATED = 0.3
 """The error variance is at least this share of what the network states, whatever the residuals say."""
 QUIET = 0.9
 """Quantile of change, rise and height above which frames do not count for the noise."""
@@ -35,6 +35,17 @@ NOISE_DOUBT = 0.01
 """Relative error of the noise model's variance of a region's raw trace."""
 PRIOR_FRAMES = 100
 """Weight of the network's own statement against the residuals, in frames of one region."""
+RESAMPLINGS = 20
+"""Recordings as this one might have been, over whose weights the mean is taken."""
+STRETCHES = 20
+"""Of time, which are drawn with replacement for a resampling, as the regions are."""
+MOST_SQUARES = 200_000
+"""Squared residuals that one resampling looks at."""
+OWN_DOUBT = 0.02
+"""Relative error of the noise model for one region against the others."""
+OWN_SPREAD = 0.5
+"""Largest standard deviation that the regions' own factors are believed to have."""
+OWN_LIMITS = (0.4, 2.5)
 
 
 class Response(NamedTuple):
@@ -282,6 +293,24 @@ def _slope(part: np.ndarray) -> np.ndarray:
 
 
 def _fit(squared: np.ndarray, stated: np.ndarray, why: np.ndarray) -> Float[np.ndarray, "causes"]:
+    """Mean of the likeliest weights over resamplings of regions and stretches of time (bagging, Breiman 1996).
+
+    One fit of few regions lets weights go to zero that may as well be large; their mean stands for what they may be.
+    """
+    random, (T, N) = np.random.default_rng(0), squared.shape
+    stretches = np.array_split(np.arange(T), max(min(STRETCHES, T // 10), 1))
+    step = max(squared.size // MOST_SQUARES, 1)
+
+    def once() -> np.ndarray:
+        drawn = random.integers(0, len(stretches), len(stretches))
+        frames = np.concatenate([stretches[i] for i in drawn])[random.integers(0, step) :: step]
+        at = np.ix_(frames, random.integers(0, N, N))
+        return _likeliest(squared[at], stated[at], np.stack([cause[at] for cause in why]))
+
+    return np.mean([once() for _ in range(RESAMPLINGS)], axis=0)
+
+
+def _likeliest(squared: np.ndarray, stated: np.ndarray, why: np.ndarray) -> Float[np.ndarray, "causes"]:
     known = ~np.isnan(squared)
     if not known.any():
         return (np.array(CAUSES) == "stated").astype(float)
@@ -302,22 +331,27 @@ def _fit(squared: np.ndarray, stated: np.ndarray, why: np.ndarray) -> Float[np.n
 
 
 def _own_factor(excess: Float[np.ndarray, "T N"], ratio: Float[np.ndarray, "T N"]) -> Float[np.ndarray, "N"]:
-    """Of each region: excess over ratio, frames weighted by what they tell (the variance of a square is 2 (1 + ratio)²)."""
+    """Of each region: excess over ratio, frames weighted by what they tell (the variance of a square is 2 (1 + ratio)²).
+
+    What the noise model is off for this region (`OWN_DOUBT`) looks like error, however many frames there are.
+    """
     weight = np.where(np.isnan(excess), 0.0, ratio / (1 + ratio) ** 2)
     total = np.maximum((weight * ratio).sum(0), 1e-12)
     quotient = np.nansum(weight * excess, 0) / total
-    doubt = np.sqrt(np.maximum((2 * weight**2 * (1 + ratio) ** 2).sum(0), 1e-12)) / total
+    chance = (2 * weight**2 * (1 + ratio) ** 2).sum(0)
+    doubt = np.sqrt(np.maximum(chance + (OWN_DOUBT * weight.sum(0)) ** 2, 1e-12)) / total
     return _shrink(quotient, doubt)
 
 
 def _shrink(quotient: Float[np.ndarray, "N"], doubt: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
     """Draw noisy quotients towards 1: their true spread is what the measured one leaves after its own error
-    (method of moments, DerSimonian & Laird 1986). Kept within a fifth and five."""
+    (method of moments, DerSimonian & Laird 1986). Kept within `OWN_LIMITS`."""
     weight = 1 / doubt**2
     surplus = np.sum(weight * (quotient - np.average(quotient, weights=weight)) ** 2) - (len(quotient) - 1)
     spread = max(0.0, float(surplus)) / max(np.sum(weight) - np.sum(weight**2) / np.sum(weight), 1e-12)
+    spread = min(spread, OWN_SPREAD**2)
     share = spread / (spread + doubt**2)
-    return np.clip(share * quotient + (1 - share), 0.2, 5.0)
+    return np.clip(share * quotient + (1 - share), *OWN_LIMITS)
 
 
 def _correlation(moments: Region, variance: Float[np.ndarray, "T K N"]) -> Float[np.ndarray, "K K"]:
