@@ -6,16 +6,8 @@ from helpers import blind_filter
 from scipy.ndimage import gaussian_filter1d
 
 from udenoise.posterior import Region
-from udenoise.roi_posterior import (
-    CAUSES,
-    Response,
-    calibrate_rois,
-    causes,
-    fuse_regions,
-    improve,
-    left_after_fusion,
-    weigh_noise,
-)
+from udenoise.roi_error import CAUSES, calibrate_rois, causes
+from udenoise.roi_posterior import Response, fuse_regions, improve, left_after_fusion, weigh_noise
 
 
 def one_trial(moments: Region) -> np.ndarray:

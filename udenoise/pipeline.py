@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from udenoise import inference, posterior, roi_posterior, sampling, training
+from udenoise import inference, posterior, roi_error, roi_posterior, sampling, training
 from udenoise import traces as tracing
 from udenoise.anatomy import Anatomy, anatomy_maps, estimate_anatomy, load_anatomy, save_anatomy
 from udenoise.blocks import load_added, load_events, load_moments, write_blocks
@@ -303,7 +303,7 @@ def _extract(
     improved, response = roi_posterior.improve(moments, response, trials)
     noisier = roi_posterior.weigh_noise(improved, response, trials)
     improved = improved._replace(noise_variance=improved.noise_variance * noisier[:, None])
-    calibration = roi_posterior.calibrate_rois(improved, moments, trials)
+    calibration = roi_error.calibrate_rois(improved, moments, trials)
     fused = roi_posterior.add_events(roi_posterior.fuse_regions(improved, calibration), added)
     memory = _memory(job, roi_posterior.left_after_fusion(improved, calibration, response))
     with progress_bar("traces", len(job.rois.names), job.quiet) as bar:
@@ -324,10 +324,10 @@ def _extract(
     write_csv(job.folder / "traces.csv", result, job.rois.names, job.movie.frame_rate_hz)
 
 
-def _about(calibration: roi_posterior.RoiCalibration) -> dict[str, Any]:
+def _about(calibration: roi_error.RoiCalibration) -> dict[str, Any]:
     """What the report says of the calibration of ROIs; the groups of frames, and the causes by name."""
     roi = {name: getattr(calibration, name)[0] for name in ("predicted", "measured", "measured_se", "factor")}
-    causes = dict(zip(roi_posterior.CAUSES, calibration.shares[0].tolist(), strict=True))
+    causes = dict(zip(roi_error.CAUSES, calibration.shares[0].tolist(), strict=True))
     groups = {name: part[0] for name, part in calibration.groups._asdict().items()}
     return roi | {"causes": causes, "groups": groups, "ring_correlation": float(calibration.correlation[0, -1])}
 

@@ -1,28 +1,14 @@
-"""The posterior of ROI traces: the blind prediction mended, its error measured without ground truth, the frame itself heard.
-
-At the level that is reported every variance is measured: the pixels' own fusion rests on a model of their correlation,
-that of the regions on `E[(wᵀ(y − μ))²] = wᵀ Σ w + wᵀ N w`, which holds frame by frame because y_t never enters μ_t.
-"""
+"""The posterior of ROI traces: the blind prediction filtered in time, its noise weighed, and the frame itself heard."""
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import ndimage, optimize
 
 from udenoise.posterior import Region
+from udenoise.roi_error import FOLDS, RoiCalibration, causes, noise_of, with_variance
 from udenoise.smoothing import fit_smoother, smooth
 
-SLOPE_SIGMA = 2.0
-"""Gaussian smoothing (frames) of the trace whose rise counts."""
-CAUSES = ("always", "stated", "change", "rise", "activity")
-"""What errors of blind traces go with; see `causes`."""
-FOLDS = 10
-"""Stretches of the recording, odd against even, for checking one half by the other."""
-GROUPS = (0.5, 0.8, 0.9, 0.97, 0.99)
-"""Quantiles of the expected error that part the groups of frames in which it is checked."""
-LEAST_STATED = 0.3
-"""The error variance is at least this share of what the network states, whatever the residuals say."""
 QUIET = 0.9
 """Quantile of change, rise and height above which frames do not count for the noise."""
 OUTLIER = 4.0
@@ -33,19 +19,6 @@ SHAPE_DOUBT = 0.15
 """Relative error of the errors' variance when it is continued from these lags to lag 0."""
 NOISE_DOUBT = 0.01
 """Relative error of the noise model's variance of a region's raw trace."""
-PRIOR_FRAMES = 100
-"""Weight of the network's own statement against the residuals, in frames of one region."""
-RESAMPLINGS = 20
-"""Recordings as this one might have been, over whose weights the mean is taken."""
-STRETCHES = 20
-"""Of time, which are drawn with replacement for a resampling, as the regions are."""
-MOST_SQUARES = 200_000
-"""Squared residuals that one resampling looks at."""
-OWN_DOUBT = 0.02
-"""Relative error of the noise model for one region against the others."""
-OWN_SPREAD = 0.5
-"""Largest standard deviation that the regions' own factors are believed to have."""
-OWN_LIMITS = (0.4, 2.5)
 
 
 class Response(NamedTuple):
@@ -54,36 +27,6 @@ class Response(NamedTuple):
     start: int
     fresh: Float[np.ndarray, "t K N"]
     left: Float[np.ndarray, "t K N"]
-
-
-class Groups(NamedTuple):
-    """Frames of all regions of a kind, grouped by their expected error: is it true also where it is large?
-
-    The expectation is that of a fit to the other half of the recording; all in units of the noise variance.
-    """
-
-    predicted: Float[np.ndarray, "K groups"]
-    measured: Float[np.ndarray, "K groups"]
-    measured_se: Float[np.ndarray, "K groups"]
-
-
-class RoiCalibration(NamedTuple):
-    """Error variance of the blind predictions of ROIs (k = 0) and rings (k = 1), measured without ground truth."""
-
-    variance: Float[np.ndarray, "T K N"]
-    """Of every frame, counts²."""
-    predicted: Float[np.ndarray, "K N"]
-    """Mean of what a fit to the other half of the recording expects (`FOLDS`), before the region's own factor, counts²."""
-    measured: Float[np.ndarray, "K N"]
-    """Mean squared residual minus noise, counts²; unbiased, and therefore sometimes negative."""
-    measured_se: Float[np.ndarray, "K N"]
-    factor: Float[np.ndarray, "K N"]
-    """Of each region, shrunk towards 1."""
-    shares: Float[np.ndarray, "K causes"]
-    """Mean share of each of `CAUSES` in the error variance, in units of the noise variance."""
-    groups: "Groups"
-    correlation: Float[np.ndarray, "K K"]
-    """Factor on the stated correlation of the errors of an ROI and its ring, 0 to 1."""
 
 
 class Fused(NamedTuple):
@@ -108,7 +51,7 @@ def improve(moments: Region, response: Response, segment: Int[np.ndarray, "T"]) 
 
 
 def _improve(moments: Region, response: Response, segment: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    unit, mean = np.sqrt(_noise(moments, k)), moments.mean[:, k]
+    unit, mean = np.sqrt(noise_of(moments, k)), moments.mean[:, k]
     span, fresh, left = _answer(response, unit, k)
     residual, about = (moments.raw[:, k] - mean) / unit, (mean - mean.mean(0)) / unit
     smoother = fit_smoother(residual, about, segment, fresh, left, segment[span])
@@ -122,10 +65,6 @@ def _answer(response: Response, unit: Float[np.ndarray, "T N"], k: int) -> tuple
     return span, response.fresh[:, k] / unit[span], response.left[:, k] / unit[span]
 
 
-def _noise(moments: Region, k: int) -> Float[np.ndarray, "T N"]:
-    return np.maximum(moments.noise_variance[:, k], 1e-9)
-
-
 def weigh_noise(moments: Region, response: Response, segment: Int[np.ndarray, "T"]) -> Float[np.ndarray, "K"]:
     """Noise variance of the regions' raw traces over what the noise model says, one factor for ROIs and one for rings.
 
@@ -137,7 +76,7 @@ def weigh_noise(moments: Region, response: Response, segment: Int[np.ndarray, "T
 
 
 def _weigh_noise(moments: Region, response: Response, segment: np.ndarray, k: int) -> float:
-    unit = np.sqrt(_noise(moments, k))
+    unit = np.sqrt(noise_of(moments, k))
     span, fresh, left = _answer(response, unit, k)
     residual = (moments.raw[:, k] - moments.mean[:, k]) / unit
     if np.isnan(residual).all():
@@ -182,7 +121,7 @@ def _sampling_variance(shape: np.ndarray, products: list[np.ndarray]) -> float:
 
 
 def _quiet(moments: Region, segment: np.ndarray, k: int) -> np.ndarray:
-    noise = _noise(moments, k)
+    noise = noise_of(moments, k)
     change, rise, height = causes(moments.mean[:, k], np.ones_like(noise), noise, segment)[2:]
     return np.all([part <= np.quantile(part, QUIET) for part in (change, rise, height)], axis=0)
 
@@ -200,187 +139,17 @@ def _mean(product: np.ndarray) -> float:
     return float(np.nanmean(product)) if np.any(~np.isnan(product)) else 0.0
 
 
-def calibrate_rois(moments: Region, blind: Region, segment: Int[np.ndarray, "T"]) -> RoiCalibration:
-    """Where the error of a blind prediction comes from, fitted to the squared residuals: `r² ~ n (1 + Σ_j θ_j φ_j)`, θ ≥ 0.
-
-    The causes φ (`causes`) are shared by all regions of a kind; each region's own factor is drawn towards 1 by its
-    uncertainty. Maximum likelihood of Normal residuals; the network's own statement counts as `PRIOR_FRAMES` frames.
-    `blind` are the moments before `improve`: only there does an ROI's prediction hold nothing of its ring's noise.
-    """
-    parts = zip(*(_calibrate(moments, segment, k) for k in range(moments.raw.shape[1])), strict=True)
-    variance, *rest, groups = (list(part) for part in parts)
-    variance = np.stack(variance, 1)
-    grouped = Groups(*(np.stack(part) for part in zip(*groups, strict=True)))
-    return RoiCalibration(variance, *(np.stack(part) for part in rest), grouped, _correlation(blind, variance))
-
-
-def _calibrate(moments: Region, segment: np.ndarray, k: int) -> tuple:
-    noise = _noise(moments, k)
-    squared = (moments.raw[:, k] - moments.mean[:, k]) ** 2 / noise
-    stated = moments.covariance[:, :, k, k] / noise
-    why = causes(moments.mean[:, k], stated, noise, segment)
-    weights = _fit(squared, stated, why)
-    ratio = np.einsum("j,jtn->tn", weights, why)
-    factor = _own_factor(squared - 1, ratio)
-    expected = _expected_by_the_other_half(squared, stated, why)
-    return (
-        factor * ratio * noise,
-        np.mean(expected * noise, 0),
-        *_mean_and_se((squared - 1) * noise),
-        factor,
-        weights * why.mean((1, 2)),
-        _grouped(squared - 1, expected),
-    )
-
-
-def _mean_and_se(value: Float[np.ndarray, "T N"]) -> tuple[np.ndarray, np.ndarray]:
-    """Over the frames that were measured; NaN where there are none."""
-    count = (~np.isnan(value)).sum(0)
-    none, count = count == 0, np.maximum(count, 1)
-    mean = np.nansum(value, 0) / count
-    spread = np.nansum((value - mean) ** 2, 0) / count
-    return np.where(none, np.nan, mean), np.where(none, np.nan, np.sqrt(spread / count))
-
-
-def _expected_by_the_other_half(squared: np.ndarray, stated: np.ndarray, why: np.ndarray) -> Float[np.ndarray, "T N"]:
-    fold = np.arange(len(squared)) * FOLDS // len(squared) % 2
-    out = np.empty_like(stated)
-    for half in (0, 1):
-        weights = _fit(np.where(fold[:, None] == half, np.nan, squared), stated, why)
-        out[fold == half] = np.einsum("j,jtn->tn", weights, why[:, fold == half])
-    return out
-
-
-def _grouped(excess: Float[np.ndarray, "T N"], expected: Float[np.ndarray, "T N"]) -> Groups:
-    known = ~np.isnan(excess)
-    if not known.any():
-        return Groups(*np.full((3, len(GROUPS) + 1), np.nan))
-    excess, expected = excess[known], expected[known]
-    member = np.searchsorted(np.quantile(expected, GROUPS), expected, side="right")
-    count = np.maximum(np.bincount(member, minlength=len(GROUPS) + 1), 1)
-    mean, square, predicted = (np.bincount(member, x, len(GROUPS) + 1) / count for x in (excess, excess**2, expected))
-    return Groups(predicted, mean, np.sqrt(np.maximum(square - mean**2, 0) / count))
-
-
-def causes(
-    mean: Float[np.ndarray, "T N"],
-    stated: Float[np.ndarray, "T N"],
-    noise: Float[np.ndarray, "T N"],
-    segment: Int[np.ndarray, "T"],
-) -> Float[np.ndarray, "causes T N"]:
-    """What errors of blind traces go with, in units of the noise variance; nothing here has seen the hidden frame.
-
-    A constant; the variance that the network states; squared change per frame, since an onset that is off by δt errs by
-    δt·slope; squared rise of the smoothed trace; height above the median. Neighbours' predictions have seen y_t, but in
-    differences that are odd in time it cancels; an even one, such as the curvature, would betray the noise it is to judge.
-    """
-    unit = np.sqrt(noise)
-    change = _by_trial(_slope, mean, segment) / unit
-    rise = _by_trial(lambda part: _slope(ndimage.gaussian_filter1d(part, SLOPE_SIGMA, axis=0)), mean, segment) / unit
-    height = np.maximum(mean - np.median(mean, axis=0), 0) / unit
-    return np.stack([np.ones_like(mean), stated, change**2, np.maximum(rise, 0) ** 2, height])
-
-
-def _by_trial(change, mean: np.ndarray, segment: np.ndarray) -> np.ndarray:
-    out = np.empty_like(mean)
-    for trial in np.unique(segment):
-        out[segment == trial] = change(mean[segment == trial])
-    return out
-
-
-def _slope(part: np.ndarray) -> np.ndarray:
-    return np.gradient(part, axis=0) if len(part) > 1 else np.zeros_like(part)
-
-
-def _fit(squared: np.ndarray, stated: np.ndarray, why: np.ndarray) -> Float[np.ndarray, "causes"]:
-    """Mean of the likeliest weights over resamplings of regions and stretches of time (bagging, Breiman 1996).
-
-    One fit of few regions lets weights go to zero that may as well be large; their mean stands for what they may be.
-    """
-    random, (T, N) = np.random.default_rng(0), squared.shape
-    stretches = np.array_split(np.arange(T), max(min(STRETCHES, T // 10), 1))
-    step = max(squared.size // MOST_SQUARES, 1)
-
-    def once() -> np.ndarray:
-        drawn = random.integers(0, len(stretches), len(stretches))
-        frames = np.concatenate([stretches[i] for i in drawn])[random.integers(0, step) :: step]
-        at = np.ix_(frames, random.integers(0, N, N))
-        return _likeliest(squared[at], stated[at], np.stack([cause[at] for cause in why]))
-
-    return np.mean([once() for _ in range(RESAMPLINGS)], axis=0)
-
-
-def _likeliest(squared: np.ndarray, stated: np.ndarray, why: np.ndarray) -> Float[np.ndarray, "causes"]:
-    known = ~np.isnan(squared)
-    if not known.any():
-        return (np.array(CAUSES) == "stated").astype(float)
-    size = why[:, known].mean(1)
-    size = np.where(size > 0, size, 1.0)
-    X = why[:, known] / size[:, None]
-    prior = PRIOR_FRAMES / (PRIOR_FRAMES + known.sum())
-    seen = (1 - prior) * squared[known] + prior * (1 + stated[known])
-
-    def misfit(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        v = 1 + weights @ X
-        return float(np.mean(np.log(v) + seen / v)), X @ (1 / v - seen / v**2) / len(seen)
-
-    least = np.where(np.array(CAUSES) == "stated", LEAST_STATED * size, 0.0)
-    start = least + max(seen.mean() - 1, 0.01) / len(X)
-    found = optimize.minimize(misfit, start, jac=True, bounds=[(low, None) for low in least])
-    return found.x / size
-
-
-def _own_factor(excess: Float[np.ndarray, "T N"], ratio: Float[np.ndarray, "T N"]) -> Float[np.ndarray, "N"]:
-    """Of each region: excess over ratio, frames weighted by what they tell (the variance of a square is 2 (1 + ratio)²).
-
-    What the noise model is off for this region (`OWN_DOUBT`) looks like error, however many frames there are.
-    """
-    weight = np.where(np.isnan(excess), 0.0, ratio / (1 + ratio) ** 2)
-    total = np.maximum((weight * ratio).sum(0), 1e-12)
-    quotient = np.nansum(weight * excess, 0) / total
-    chance = (2 * weight**2 * (1 + ratio) ** 2).sum(0)
-    doubt = np.sqrt(np.maximum(chance + (OWN_DOUBT * weight.sum(0)) ** 2, 1e-12)) / total
-    return _shrink(quotient, doubt)
-
-
-def _shrink(quotient: Float[np.ndarray, "N"], doubt: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    """Draw noisy quotients towards 1: their true spread is what the measured one leaves after its own error
-    (method of moments, DerSimonian & Laird 1986). Kept within `OWN_LIMITS`."""
-    weight = 1 / doubt**2
-    surplus = np.sum(weight * (quotient - np.average(quotient, weights=weight)) ** 2) - (len(quotient) - 1)
-    spread = max(0.0, float(surplus)) / max(np.sum(weight) - np.sum(weight**2) / np.sum(weight), 1e-12)
-    spread = min(spread, OWN_SPREAD**2)
-    share = spread / (spread + doubt**2)
-    return np.clip(share * quotient + (1 - share), *OWN_LIMITS)
-
-
-def _correlation(moments: Region, variance: Float[np.ndarray, "T K N"]) -> Float[np.ndarray, "K K"]:
-    """`E[r_k r_l]` is the covariance of the errors where k ≠ l: the factor on what is stated that fits it best."""
-    stated = _with_variance(moments.covariance, variance)
-    residual = np.nan_to_num(moments.raw - moments.mean)
-    spread = np.where(np.isnan(moments.raw), np.inf, np.sqrt(variance + moments.noise_variance))
-    weight = 1 / np.einsum("tkn,tln->tnkl", spread, spread) ** 2
-    found = np.einsum("tkn,tln,tnkl,tnkl->kl", residual, residual, stated, weight)
-    factor = found / np.maximum(np.einsum("tnkl,tnkl->kl", stated**2, weight), 1e-12)
-    return np.where(np.eye(len(factor), dtype=bool), 1.0, np.clip(factor, 0.0, 1.0))
-
-
 def fuse_regions(moments: Region, calibration: RoiCalibration) -> Fused:
     """`μ + S (S + n)⁻¹ (y − μ)` and `S − S (S + n)⁻¹ S` for each ROI with its ring; blind where no row is real.
 
     S is as measured: its variances, and by one factor its correlations.
     """
-    S = _with_variance(moments.covariance, calibration.variance) * calibration.correlation
+    S = with_variance(moments.covariance, calibration.variance) * calibration.correlation
     n = np.where(np.isnan(moments.raw), 1e12, moments.noise_variance).transpose(0, 2, 1)
     residual = np.nan_to_num(moments.raw - moments.mean).transpose(0, 2, 1)
     gain = np.linalg.solve(S + n[..., None] * np.eye(S.shape[-1]), S).swapaxes(-1, -2)  # S (S + n)⁻¹
     mean = moments.mean + np.einsum("tnkl,tnl->tkn", gain, residual)
     return Fused(mean, S - gain @ S)
-
-
-def _with_variance(covariance: Float[np.ndarray, "T N K K"], variance: Float[np.ndarray, "T K N"]) -> np.ndarray:
-    scale = np.sqrt(variance.transpose(0, 2, 1) / np.diagonal(covariance, axis1=2, axis2=3))
-    return covariance * scale[..., :, None] * scale[..., None, :]
 
 
 def with_added(moments: Region, added: Added | None) -> Region:
