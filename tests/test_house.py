@@ -23,7 +23,7 @@ FLOORS = (
     ("innovation", "recording"),
     ("denoiser", "posterior"),
     ("training", "roi_error"),
-    ("roi_posterior",),
+    ("roi_posterior", "draws"),
     ("inference", "traces"),
     ("results",),
     ("runfolder",),

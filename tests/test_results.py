@@ -17,25 +17,25 @@ from udenoise.traces import make_traces
 N, T, NAMES = 2, 30, ("cell 1", "=1+cmd|' /C calc'!A0")
 BANDS = {"raw": "NT", "mean": "NT", "sd": "NT", "lower": "LNT", "upper": "LNT"}
 CONTRACT = {
-    **BANDS, "nu": "N", "draws": "SNT", "dff/f0": "NT",
+    **BANDS, "nu": "N", "draws": "SNT", "dff/f0": "NT", "dff/f0_shift": "NT", "neuropil/correlation": "NT", "cov": "NM",
     **{f"neuropil/{name}": axes for name, axes in BANDS.items()},
     **{f"dff/{name}": axes for name, axes in BANDS.items()},
 }  # fmt: skip
-AXES = {"N": "roi", "T": "time", "L": "level", "S": "draw"}
-SIZES = {"N": N, "T": T, "L": len(LEVELS), "S": PLAIN.draws}
+AXES = {"N": "roi", "M": "other_roi", "T": "time", "L": "level", "S": "draw"}
+SIZES = {"N": N, "M": N, "T": T, "L": len(LEVELS), "S": PLAIN.draws}
 
 
 @pytest.fixture(scope="module")
 def traces():
-    raw, fused, memory = gaussian(N, T)
+    raw, fused = gaussian(N, T)
     raw[3, 0, 1] = np.nan
-    return make_traces(raw, fused, memory, replace(PLAIN, save_draws=True), RATE, 0)
+    return make_traces(raw, fused, replace(PLAIN, save_draws=True), RATE, 0)
 
 
 @pytest.fixture(scope="module")
 def group(traces, tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "traces.zarr"
-    save_traces(path, traces, NAMES, RATE)
+    save_traces(path, traces, gaussian(N, T)[1], NAMES, RATE, covariance=True)
     return zarr.open_group(str(path), mode="r")
 
 
@@ -58,10 +58,10 @@ def test_traces_are_the_numbers(group, traces):
 
 
 def test_what_was_not_asked_for_is_not_there(tmp_path):
-    raw, fused, memory = gaussian(N, T, ring=False)
-    save_traces(tmp_path / "traces.zarr", make_traces(raw, fused, memory, PLAIN, None, 0), NAMES, None)
+    raw, fused = gaussian(N, T, ring=False)
+    save_traces(tmp_path / "traces.zarr", make_traces(raw, fused, PLAIN, None, 0), fused, NAMES, None)
     group = zarr.open_group(str(tmp_path / "traces.zarr"), mode="r")
-    assert "draws" not in group and "neuropil" not in group and group.attrs["frame_rate_hz"] is None
+    assert "draws" not in group and "cov" not in group and "neuropil" not in group and group.attrs["frame_rate_hz"] is None
     assert np.isnan(group["nu"][:]).all()
     assert [path.name for path in tmp_path.iterdir()] == ["traces.zarr"]
 

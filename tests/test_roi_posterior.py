@@ -17,7 +17,7 @@ def one_trial(moments: Region) -> np.ndarray:
 
 def calibrated(moments: Region):
     """The calibration of predictions that were not filtered in time."""
-    return calibrate_rois(moments, moments, one_trial(moments))
+    return calibrate_rois(moments, moments, one_trial(moments), np.ones(moments.raw.shape[1]))
 
 
 def blind_moments(misstated, T: int = 4000, seed: int = 0) -> tuple[Region, np.ndarray]:

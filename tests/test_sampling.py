@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from helpers import correlated, white
 
-from udenoise.sampling import SPLIT, Memory, autocorrelation, correlated_noise, draw_pairs, fit_memory, split_noise
+from udenoise.sampling import (
+    SCALE_SPREAD,
+    SPLIT,
+    Memory,
+    autocorrelation,
+    correlated_noise,
+    fit_memory,
+    log_scales,
+    split_noise,
+    tail_quantile,
+)
 
 LAGS = np.arange(1.0, 31.0)
 MEMORIES = [Memory(0.8, 6.0), Memory(0.4, 1.5), Memory(1.0, 20.0), Memory(0.0, 5.0)]
@@ -88,25 +98,12 @@ def test_autocorrelation_of_series_with_a_known_memory(memory):
     np.testing.assert_allclose(value, twice, rtol=1e-5, atol=1e-6)
 
 
-def test_draws_of_roi_and_ring_have_mean_covariance_and_memory():
-    rng = np.random.default_rng(4)
-    S, T, memory = 6000, 12, Memory(0.7, 4.0)
-    root = rng.standard_normal((T, 2, 2))
-    covariance = root @ root.transpose(0, 2, 1) + 0.1 * np.eye(2)
-    mean = rng.standard_normal((T, 2)) * 10
-    draws = draw_pairs(rng, mean, covariance, memory, S)
-    assert draws.shape == (S, 2, T)
-    centred = draws - mean.T
-    sd = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-    np.testing.assert_array_less(np.abs(centred.mean(0).T) / sd, 5 / np.sqrt(S))
-    measured = np.einsum("skt,slt->tkl", centred, centred) / S
-    scale = sd[:, :, None] * sd[:, None]
-    np.testing.assert_array_less(np.abs(measured - covariance) / scale, 5 * np.sqrt(2 / S))
-    alone = draw_pairs(rng, np.zeros((T, 1)), np.ones((T, 1, 1)), memory, S)[:, 0]
-    lag1 = (alone[:, :-1] * alone[:, 1:]).mean()
-    assert lag1 == pytest.approx(memory.at(np.array([1.0]))[0], abs=0.02)
-
-
-def test_draws_of_a_certain_region_are_its_mean():
-    draws = draw_pairs(np.random.default_rng(5), np.ones((7, 1)), np.full((7, 1, 1), 1e-12), Memory(0.5, 3.0), 10)
-    np.testing.assert_allclose(draws, 1, atol=1e-5)
+def test_errors_have_heavy_tails_and_variance_one():
+    """A normal number times a lognormal one: variance 1, kurtosis 3 exp(4 s²), quantiles as tabulated."""
+    rng, n = np.random.default_rng(4), 2_000_000
+    error = rng.standard_normal(n) * log_scales(rng.standard_normal(n))
+    assert error.var() == pytest.approx(1, abs=0.006)
+    assert (error**4).mean() == pytest.approx(3 * np.exp(4 * SCALE_SPREAD**2), rel=0.03)
+    for level in (0.5, 0.8, 0.95, 0.99, 0.999):
+        held = (np.abs(error) < tail_quantile(np.array([(1 + level) / 2]))).mean()
+        assert held == pytest.approx(level, abs=5 * np.sqrt(level * (1 - level) / n))

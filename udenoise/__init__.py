@@ -9,6 +9,7 @@ _PUBLIC = {
     "DenoiseConfig": "config", "TraceConfig": "config", "SimulationConfig": "config",
     "open_movie": "io", "load_rois": "io", "Movie": "io", "Rois": "io", "rois_from_masks": "io",
     "estimate_noise": "noise", "NoiseModel": "noise", "estimate_anatomy": "anatomy", "Anatomy": "anatomy",
+    "load_draws": "results", "propagate": "draws", "Corridor": "draws",
     "load_denoiser": "denoiser", "Denoiser": "denoiser", "InputError": "errors",
 }  # fmt: skip
 __all__ = list(_PUBLIC)

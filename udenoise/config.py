@@ -83,8 +83,8 @@ class DenoiseConfig:
     """Largest side of the square computed at once; larger frames are tiled without seams."""
     dropout_draws: int = 0
     """Monte-Carlo dropout passes added to the error (0: none)."""
-    innovations: bool = False
-    """Put back small events of one to three frames that stand out of the hidden frame itself; lists them in innovations.csv."""
+    innovations: bool = True
+    """Keep small events of one to three frames that stand out of the hidden frame itself; lists them in innovations.csv."""
     write_prior: bool = False
     """Also write prior_mean and prior_sd (blind to the frame itself)."""
 
@@ -111,6 +111,8 @@ class TraceConfig:
     """Levels of the corridors."""
     save_draws: bool = False
     """Also write the draws themselves (S N T)."""
+    save_covariance: bool = False
+    """Also write the covariance of the errors of every two ROIs (`cov`, N N)."""
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,9 @@ def prepare(
         return _with_dropout(one, key, config.dropout_draws)
 
     def fused(prior: Prior, evidence: Evidence, by: Recalibration) -> FramePosterior:
-        return jax.lax.map(lambda both: frame(*both), (recalibrated(prior, by), evidence))
+        result = jax.lax.map(lambda both: frame(*both), (recalibrated(prior, by), evidence))
+        size = jnp.sqrt(by.reported)
+        return result._replace(sd=result.sd * size, prior_sd=result.prior_sd * size)
 
     return Inference(
         recording, denoiser, config,

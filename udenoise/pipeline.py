@@ -16,6 +16,7 @@ from udenoise.anatomy import Anatomy, anatomy_maps, estimate_anatomy, load_anato
 from udenoise.blocks import load_added, load_events, load_moments, write_blocks
 from udenoise.config import Config, MovieConfig, TraceConfig, from_json
 from udenoise.denoiser import Denoiser, load_denoiser, save_denoiser
+from udenoise.draws import TracePosterior
 from udenoise.innovation import Spread
 from udenoise.io import Rois, open_movie
 from udenoise.io.store import (
@@ -29,7 +30,7 @@ from udenoise.noise import NoiseModel, estimate_noise, load_noise, save_noise
 from udenoise.posterior import Recalibration, Region
 from udenoise.progress import progress_bar
 from udenoise.recording import Recording, load_recording, segments
-from udenoise.regions import lay_out, neuropil_rings
+from udenoise.regions import lay_out, locate, nearness, neuropil_rings, share_noise
 from udenoise.report import write_report
 from udenoise.results import save_rois_npz, save_traces, write_csv, write_events
 from udenoise.roi_posterior import Added, with_added
@@ -228,7 +229,7 @@ def _recalibrate(job: Run, recording: Recording, net: Denoiser) -> Recalibration
     path = job.folder / "calibration.json"
     if path.is_file():
         about = read_json(path)
-        return Recalibration(about["factor_shared"], about["factor_pixel"])
+        return Recalibration(*(about[f"factor_{name}"] for name in Recalibration._fields))
     machine = inference.prepare(recording, net, job.config.denoise)
     starts = _calibration_starts(len(recording.movie), job.config)
     with progress_bar("calibrate", len(starts), job.quiet) as bar:
@@ -236,7 +237,7 @@ def _recalibrate(job: Run, recording: Recording, net: Denoiser) -> Recalibration
     by = posterior.fit_recalibration(moments)
     n = moments.count
     write_json(path, {
-        "scales": list(posterior.SCALES), "factor_shared": by.shared, "factor_pixel": by.pixel,
+        "scales": list(posterior.SCALES), **{f"factor_{name}": value for name, value in by._asdict().items()},
         "stated": ((moments.own + moments.shared) / n).tolist(),
         "predicted": ((by.pixel * moments.own + by.shared * moments.shared) / n).tolist(),
         "measured": ((moments.squared - moments.noise) / n).tolist(), "noise": (moments.noise / n).tolist(),
@@ -288,10 +289,11 @@ def _respond(
     return roi_posterior.Response(start, np.nan_to_num(noisy.raw - plain.raw), noisy.mean - plain.mean)
 
 
-def _memory(job: Run, left: np.ndarray) -> sampling.Memory:
-    """How long the errors last."""
+def _memory(job: Run, left: np.ndarray, share: float) -> sampling.Memory:
+    """How long the errors last: `share` of their variance as noise passes on, the rest without noise of a single frame."""
     value, doubt = sampling.autocorrelation(left[:, 0].T, min(LONGEST_LAG, len(left) // 3))
-    memory = sampling.fit_memory(value, doubt)
+    noise = sampling.fit_memory(value, doubt)
+    memory = noise._replace(weight=1 - share * (1 - noise.weight))
     write_json(job.folder / "memory.json", {"memory": memory._asdict(), "measured": value, "measured_se": doubt})
     return memory
 
@@ -303,25 +305,25 @@ def _extract(
     improved, response = roi_posterior.improve(moments, response, trials)
     noisier = roi_posterior.weigh_noise(improved, response, trials)
     improved = improved._replace(noise_variance=improved.noise_variance * noisier[:, None])
-    calibration = roi_error.calibrate_rois(improved, moments, trials)
-    fused = roi_posterior.add_events(roi_posterior.fuse_regions(improved, calibration), added)
-    memory = _memory(job, roi_posterior.left_after_fusion(improved, calibration, response))
+    usual = roi_error.usual_error(improved, response.fresh, response.left)
+    calibration = roi_error.calibrate_rois(improved, moments, trials, usual)
+    fused = roi_posterior.fuse_regions(improved, calibration)
+    left = roi_posterior.left_after_fusion(improved, calibration, response)
+    memory = _memory(job, left, roi_posterior.share_of_noise(improved, fused, response, left))
+    fused = roi_posterior.add_events(fused, added)
+    places = locate(job.rois)
+    apart = np.stack([~share_noise(part, recording.noise.kernel) for part in _parts(job)])
+    together = roi_error.measure_together(improved, calibration.variance, nearness(places), apart)
+    known = TracePosterior(fused.mean, fused.covariance, memory, together, places)
+    raw, rate, trace = with_added(moments, added).raw, job.movie.frame_rate_hz, job.config.trace
     with progress_bar("traces", len(job.rois.names), job.quiet) as bar:
-        result = tracing.make_traces(
-            with_added(moments, added).raw,
-            fused,
-            memory,
-            job.config.trace,
-            job.movie.frame_rate_hz,
-            job.config.seed,
-            bar,
-        )
+        result = tracing.make_traces(raw, known, trace, rate, job.config.seed, bar)
     about = read_json(job.folder / "calibration.json")
     roi = _about(calibration) | {"noise_factor": float(noisier[0])}
     write_json(job.folder / "calibration.json", about | {"roi": roi, "memory": memory._asdict()})
     save_rois_npz(job.folder / "rois.npz", job.rois)
-    save_traces(job.folder / "traces.zarr", result, job.rois.names, job.movie.frame_rate_hz)
-    write_csv(job.folder / "traces.csv", result, job.rois.names, job.movie.frame_rate_hz)
+    save_traces(job.folder / "traces.zarr", result, known, job.rois.names, rate, trace.save_covariance)
+    write_csv(job.folder / "traces.csv", result, job.rois.names, rate)
 
 
 def _about(calibration: roi_error.RoiCalibration) -> dict[str, Any]:

@@ -1,16 +1,18 @@
-"""Where ROIs and their neuropil rings meet the lattice of shared errors."""
+"""Where ROIs and their neuropil rings lie: on the lattice of the network's shared errors, and beside each other."""
 
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy import ndimage
+from jaxtyping import Bool, Float, Int
+from scipy import ndimage, sparse
 
 from udenoise.gaussian import window
 from udenoise.io import Rois
 
 RING_GAP_PX = 2
 RING_PIXELS = 350
+SHARED_PX = 24
+"""Distance in pixels between the nodes at which errors are shared by ROIs nearby."""
 
 
 class Regions(NamedTuple):
@@ -98,3 +100,48 @@ def _kernel_factor(index: np.ndarray, weight: np.ndarray, X: int, kernel: np.nda
 def correlated_share(weight: Float[np.ndarray, "H W"], kernel: Float[np.ndarray, "ky kx"]) -> float:
     """`wᵀ ρ w / wᵀ w`: noise variance of a weighted sum over that of independent pixels."""
     return float((weight * ndimage.convolve(weight, kernel, mode="constant")).sum() / (weight**2).sum())
+
+
+class Places(NamedTuple):
+    """The four nodes of a lattice around each region, and their weights, whose squares sum to 1."""
+
+    node: Int[np.ndarray, "N 4"]
+    weight: Float[np.ndarray, "N 4"]
+
+
+def locate(rois: Rois) -> Places:
+    """Where the regions lie between the nodes; windows as in `gaussian`."""
+    X = rois.shape[1]
+    total = rois.weight.sum(1)
+    centre = [(part * rois.weight).sum(1) / total / SHARED_PX for part in (rois.index // X, rois.index % X)]
+    (row, column), columns = (np.floor(c).astype(int) for c in centre), X // SHARED_PX + 2
+    y, x = ((c - np.floor(c)) * np.pi / 2 for c in centre)
+    corners = [(i, j) for i in (0, 1) for j in (0, 1)]
+    weight = [(np.sin(y) if i else np.cos(y)) * (np.sin(x) if j else np.cos(x)) for i, j in corners]
+    return Places(
+        np.stack([(row + i) * columns + column + j for i, j in corners], 1), np.stack(weight, 1).astype(np.float32)
+    )
+
+
+def nearness(places: Places) -> Float[np.ndarray, "N N"]:
+    """Correlation of what two regions hear of the nodes: 1 at the same place, 0 where they have no node in common."""
+    N = len(places.node)
+    nodes, column = np.unique(places.node, return_inverse=True)
+    heard = sparse.csr_array(
+        (places.weight.ravel(), (np.repeat(np.arange(N), 4), column.ravel())), shape=(N, len(nodes))
+    )
+    return (heard @ heard.T).toarray()
+
+
+def share_noise(rois: Rois, kernel: Float[np.ndarray, "ky kx"]) -> Bool[np.ndarray, "N N"]:
+    """Which pairs of regions have pixels in common, or so close that their noise is correlated."""
+    (N, P), X = rois.index.shape, rois.shape[1]
+    size = rois.shape[0] * X
+    used = rois.weight.ravel() > 0
+    region, pixel = np.repeat(np.arange(N), P)[used], rois.index.ravel()[used]
+    own = sparse.csr_array((np.ones(len(pixel), np.float32), (region, pixel)), shape=(N, size))
+    middle = np.array(kernel.shape) // 2
+    steps = (np.argwhere(kernel != 0) - middle) @ np.array([X, 1])
+    moved = np.concatenate([np.clip(pixel + step, 0, size - 1) for step in steps])
+    wide = sparse.csr_array((np.ones(len(moved), np.float32), (np.tile(region, len(steps)), moved)), shape=(N, size))
+    return (own @ wide.T).toarray() > 0

@@ -1,37 +1,70 @@
 """Traces and ROIs as they stand in the run folder: zarr for programs, CSV for spreadsheets."""
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
+from udenoise.config import Config, TraceConfig, from_json
+from udenoise.draws import Held, TracePosterior, correlation, draw_region, side_by_side
 from udenoise.errors import InputError
 from udenoise.innovation import Events
 from udenoise.io import Rois
-from udenoise.io.store import write_group
-from udenoise.traces import Bands, Traces
+from udenoise.io.store import read_group, read_json, write_group
+from udenoise.regions import locate
+from udenoise.roi_error import Together
+from udenoise.sampling import Memory
+from udenoise.traces import Bands, Traces, f0, positive, subtracted
 
 ROI_TIME = ("roi", "time")
 BAND = ("level", "roi", "time")
 CSV_LEVEL = 0.95
+Kind = Literal["dff", "counts", "subtracted"]
+"""What a draw holds."""
 
 
-def save_traces(path: Path, traces: Traces, names: tuple[str, ...], frame_rate_hz: float | None) -> None:
-    """Write `traces.zarr`: F in counts before neuropil subtraction, `neuropil/` and `dff/` likewise, `nu`, attributes."""
+def save_traces(
+    path: Path,
+    traces: Traces,
+    posterior: TracePosterior,
+    names: tuple[str, ...],
+    frame_rate_hz: float | None,
+    covariance: bool = False,
+) -> None:
+    """Write `traces.zarr`: F in counts before neuropil subtraction, `neuropil/` and `dff/` likewise, `nu`, attributes, and what
+    `load_draws` needs; with `covariance`, that of the errors of every two ROIs too."""
     arrays = _members(traces.roi, "") | _members(traces.dff, "dff/")
-    arrays |= {"dff/f0": (traces.f0.astype(np.float32), ROI_TIME), "nu": (traces.nu, ("roi",))}
+    arrays |= {"dff/f0": (traces.f0.astype(np.float32), ROI_TIME), "dff/f0_shift": (traces.f0_shift, ROI_TIME)}
+    arrays |= {"nu": (traces.nu, ("roi",))}
     if traces.neuropil is not None:
         arrays |= _members(traces.neuropil, "neuropil/")
+        arrays["neuropil/correlation"] = (_ring_correlation(posterior), ROI_TIME)
+    if covariance:
+        arrays["cov"] = (mean_covariance(posterior), ("roi", "other_roi"))
     if traces.draws is not None:
         arrays["draws"] = (traces.draws, ("draw", "roi", "time"))
     attributes = {
         "levels": list(traces.levels), "roi_names": list(names), "frame_rate_hz": frame_rate_hz,
         "units": {"mean": "counts", "dff": "fraction", "nu": "%/sqrt(Hz)"},
-        "error_memory": traces.memory._asdict(),
+        "error_memory": posterior.memory._asdict(), "error_together": posterior.together._asdict(),
         "simultaneous": "half-width of the band that holds over the whole trace, in multiples of sd",
     }  # fmt: skip
     write_group(path, arrays, attributes)
+
+
+def _ring_correlation(posterior: TracePosterior) -> Float[np.ndarray, "N T"]:
+    """Of the errors of each ROI and its ring."""
+    S = posterior.covariance
+    return (S[..., 0, 1] / np.sqrt(S[..., 0, 0] * S[..., 1, 1])).T.astype(np.float32)
+
+
+def mean_covariance(posterior: TracePosterior) -> Float[np.ndarray, "N N"]:
+    """Covariance of the errors of every two ROIs in the same frame, mean over frames (counts²)."""
+    sd = np.sqrt(posterior.covariance[..., 0, 0])
+    return (sd.T @ sd / len(sd) * correlation(posterior, 0)).astype(np.float32)
 
 
 def _members(bands: Bands, prefix: str) -> dict[str, tuple[np.ndarray, tuple[str, ...]]]:
@@ -91,3 +124,65 @@ def load_rois_npz(path: Path) -> Rois:
             return Rois(tuple(map(str, stored["names"])), stored["index"], stored["weight"], shape)
     except Exception as error:  # whatever a damaged archive raises
         raise InputError(f"{path} cannot be read ({error}); run again with --overwrite") from error
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Draws of all traces of a run (N T each), made when they are asked for: the same every time."""
+
+    posterior: TracePosterior
+    f0_shift: Float[np.ndarray, "N T"]
+    config: TraceConfig
+    frame_rate_hz: float | None
+    seed: int
+    of: Kind
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, s: int) -> Float[np.ndarray, "N T"]:
+        if not 0 <= s < self.count:
+            raise IndexError(s)
+        held: Held = {}
+        traces = {n: self._trace(n, s, held) for n in side_by_side(self.posterior)}
+        return np.stack([traces[n] for n in range(len(traces))])
+
+    def _trace(self, n: int, s: int, held: Held) -> Float[np.ndarray, "T"]:
+        drawn = draw_region(self.posterior, n, [s], self.seed, held)
+        if self.of == "counts":
+            return drawn[0, 0]
+        if self.of == "subtracted":
+            return subtracted(drawn, self.config)[0]
+        above = subtracted(drawn, self.config)
+        return (above / positive(f0(above, self.config, self.frame_rate_hz) + self.f0_shift[n]) - 1)[0]
+
+
+def load_draws(folder: str | Path, of: Kind = "dff", count: int | None = None) -> Draws:
+    """The draws behind the corridors of a finished run: ΔF/F, fluorescence in counts, or that less the neuropil's.
+
+    `count` of them (by default as many as the run made). Raises InputError where there is no finished run.
+    """
+    folder = Path(folder)
+    config = from_json(Config, read_json(folder / "config.json")["config"])
+    arrays, about = read_group(folder / "traces.zarr")
+    if "error_together" not in about:
+        raise InputError(f"{folder} was made by an earlier version: udenoise traces {folder} --rois ROIS")
+    kinds = ["", "neuropil/"] if "neuropil/mean" in arrays else [""]
+    mean, sd = (np.stack([arrays[kind + name].T for kind in kinds], 1).astype(float) for name in ("mean", "sd"))
+    correlation = np.ones((len(mean), mean.shape[2], len(kinds), len(kinds)))
+    if len(kinds) > 1:
+        correlation[..., 0, 1] = correlation[..., 1, 0] = arrays["neuropil/correlation"].T
+    covariance = correlation * sd.transpose(0, 2, 1)[..., None] * sd.transpose(0, 2, 1)[..., None, :]
+    together = Together(*(np.asarray(share) for share in about["error_together"].values()))
+    places = locate(load_rois_npz(folder / "rois.npz"))
+    posterior = TracePosterior(mean, covariance, Memory(**about["error_memory"]), together, places)
+    return Draws(
+        posterior,
+        arrays["dff/f0_shift"],
+        config.trace,
+        about["frame_rate_hz"],
+        config.seed,
+        of,
+        count or config.trace.draws,
+    )

@@ -7,11 +7,17 @@ that of the regions on `E[(wᵀ(y − μ))²] = wᵀ Σ w + wᵀ N w`, which hol
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage, optimize
 
 from udenoise.posterior import Region
 
+EVERYWHERE = ((0.03, 0.07), (0.03, 0.06))
+NEARBY = ((0.12, 0.55), (0.06, 0.15))
+"""Shares of ROIs and rings that are expected before anything is measured, and how far they scatter between movies."""
+MOST_TOGETHER = 0.9
+MOST_REGIONS = 2000
+"""Regions whose pairs are looked at."""
 SLOPE_SIGMA = 2.0
 """Gaussian smoothing (frames) of the trace whose rise counts."""
 CAUSES = ("always", "stated", "change", "rise", "activity")
@@ -22,8 +28,18 @@ GROUPS = (0.5, 0.8, 0.9, 0.97, 0.99)
 """Quantiles of the expected error that part the groups of frames in which it is checked."""
 LEAST_STATED = 0.3
 """The error variance is at least this share of what the network states, whatever the residuals say."""
+USUAL = 1.55
+"""Error variance at rest over the variance of the noise that passes into the prediction; 1.5 to 1.7 on the simulated movies that
+settings are chosen on, 2.3 on one of them."""
+USUAL_SPREAD = 0.2
+"""Relative error of that on another movie."""
+USUAL_LIMITS = (0.2, 5.0)
 PRIOR_FRAMES = 100
-"""Weight of the network's own statement against the residuals, in frames of one region."""
+"""Weight of what is usual in action, in frames of one region."""
+REST = 0.8
+"""Quantile of the stated error up to which frames are at rest."""
+NOISE_LEFT = 0.007
+"""Relative error of the noise variance that is left after it was weighed: more frames do not help against it."""
 RESAMPLINGS = 20
 """Recordings as this one might have been, over whose weights the mean is taken."""
 STRETCHES = 20
@@ -35,6 +51,14 @@ OWN_DOUBT = 0.02
 OWN_SPREAD = 0.5
 """Largest standard deviation that the regions' own factors are believed to have."""
 OWN_LIMITS = (0.4, 2.5)
+
+
+class Together(NamedTuple):
+    """What the errors of different regions of a kind (ROIs, rings) have in common: shares of their variance."""
+
+    everywhere: Float[np.ndarray, "K"]
+    nearby: Float[np.ndarray, "K"]
+    """Of regions at the same place; it fades over `regions.SHARED_PX`."""
 
 
 class Groups(NamedTuple):
@@ -72,29 +96,32 @@ def noise_of(moments: Region, k: int) -> Float[np.ndarray, "T N"]:
     return np.maximum(moments.noise_variance[:, k], 1e-9)
 
 
-def calibrate_rois(moments: Region, blind: Region, segment: Int[np.ndarray, "T"]) -> RoiCalibration:
+def calibrate_rois(
+    moments: Region, blind: Region, segment: Int[np.ndarray, "T"], usual: Float[np.ndarray, "K"]
+) -> RoiCalibration:
     """Where the error of a blind prediction comes from, fitted to the squared residuals: `r² ~ n (1 + Σ_j θ_j φ_j)`, θ ≥ 0.
 
     The causes φ (`causes`) are shared by all regions of a kind; each region's own factor is drawn towards 1 by its
-    uncertainty. Maximum likelihood of Normal residuals; the network's own statement counts as `PRIOR_FRAMES` frames.
-    `blind` are the moments before `improve`: only there does an ROI's prediction hold nothing of its ring's noise.
+    uncertainty. Maximum likelihood of Normal residuals; at rest, what is `usual` (a factor on what the network states) counts
+    as many frames as would tell it as well. `blind` are the moments before `improve`: only there does an ROI's prediction hold
+    nothing of its ring's noise.
     """
-    parts = zip(*(_calibrate(moments, segment, k) for k in range(moments.raw.shape[1])), strict=True)
+    parts = zip(*(_calibrate(moments, segment, k, usual[k]) for k in range(len(usual))), strict=True)
     variance, *rest, groups = (list(part) for part in parts)
     variance = np.stack(variance, 1)
     grouped = Groups(*(np.stack(part) for part in zip(*groups, strict=True)))
     return RoiCalibration(variance, *(np.stack(part) for part in rest), grouped, _correlation(blind, variance))
 
 
-def _calibrate(moments: Region, segment: np.ndarray, k: int) -> tuple:
+def _calibrate(moments: Region, segment: np.ndarray, k: int, usual: float) -> tuple:
     noise = noise_of(moments, k)
     squared = (moments.raw[:, k] - moments.mean[:, k]) ** 2 / noise
     stated = moments.covariance[:, :, k, k] / noise
     why = causes(moments.mean[:, k], stated, noise, segment)
-    weights = _fit(squared, stated, why)
+    weights = _fit(squared, usual * stated, why)
     ratio = np.einsum("j,jtn->tn", weights, why)
     factor = _own_factor(squared - 1, ratio)
-    expected = _expected_by_the_other_half(squared, stated, why)
+    expected = _expected_by_the_other_half(squared, usual * stated, why)
     return (
         factor * ratio * noise,
         np.mean(expected * noise, 0),
@@ -103,6 +130,28 @@ def _calibrate(moments: Region, segment: np.ndarray, k: int) -> tuple:
         weights * why.mean((1, 2)),
         _grouped(squared - 1, expected),
     )
+
+
+def usual_error(
+    moments: Region, fresh: Float[np.ndarray, "t K N"], left: Float[np.ndarray, "t K N"]
+) -> Float[np.ndarray, "K"]:
+    """Factor on what the network states of ROIs and rings, from the variance that fresh noise leaves in the predictions."""
+    passed = (left**2).mean((0, 2)) / np.maximum((fresh**2).mean((0, 2)), 1e-12)
+    stated = np.diagonal(moments.covariance, axis1=2, axis2=3).transpose(0, 2, 1) / np.maximum(
+        moments.noise_variance, 1e-9
+    )
+    calm = stated <= np.quantile(stated, REST, axis=0)
+    rest = (stated * calm).sum((0, 2)) / calm.sum((0, 2))
+    return np.clip(USUAL * passed / np.maximum(rest, 1e-12), *USUAL_LIMITS)
+
+
+def expected_ratio(moments: Region, segment: Int[np.ndarray, "T"], k: int) -> Float[np.ndarray, "T N"]:
+    """Error variance to expect of ROIs (k = 0) or rings (k = 1), in units of the noise variance, before their own factors."""
+    noise = noise_of(moments, k)
+    stated = moments.covariance[:, :, k, k] / noise
+    why = causes(moments.mean[:, k], stated, noise, segment)
+    weights = _fit((moments.raw[:, k] - moments.mean[:, k]) ** 2 / noise, stated, why)
+    return np.einsum("j,jtn->tn", weights, why)
 
 
 def _mean_and_se(value: Float[np.ndarray, "T N"]) -> tuple[np.ndarray, np.ndarray]:
@@ -114,11 +163,11 @@ def _mean_and_se(value: Float[np.ndarray, "T N"]) -> tuple[np.ndarray, np.ndarra
     return np.where(none, np.nan, mean), np.where(none, np.nan, np.sqrt(spread / count))
 
 
-def _expected_by_the_other_half(squared: np.ndarray, stated: np.ndarray, why: np.ndarray) -> Float[np.ndarray, "T N"]:
+def _expected_by_the_other_half(squared: np.ndarray, usual: np.ndarray, why: np.ndarray) -> Float[np.ndarray, "T N"]:
     fold = np.arange(len(squared)) * FOLDS // len(squared) % 2
-    out = np.empty_like(stated)
+    out = np.empty_like(usual)
     for half in (0, 1):
-        weights = _fit(np.where(fold[:, None] == half, np.nan, squared), stated, why)
+        weights = _fit(np.where(fold[:, None] == half, np.nan, squared), usual, why)
         out[fold == half] = np.einsum("j,jtn->tn", weights, why[:, fold == half])
     return out
 
@@ -164,33 +213,42 @@ def _slope(part: np.ndarray) -> np.ndarray:
     return np.gradient(part, axis=0) if len(part) > 1 else np.zeros_like(part)
 
 
-def _fit(squared: np.ndarray, stated: np.ndarray, why: np.ndarray) -> Float[np.ndarray, "causes"]:
+def _fit(squared: np.ndarray, usual: np.ndarray, why: np.ndarray) -> Float[np.ndarray, "causes"]:
     """Mean of the likeliest weights over resamplings of regions and stretches of time (bagging, Breiman 1996).
 
     One fit of few regions lets weights go to zero that may as well be large; their mean stands for what they may be.
     """
     random, (T, N) = np.random.default_rng(0), squared.shape
     stretches = np.array_split(np.arange(T), max(min(STRETCHES, T // 10), 1))
-    step = max(squared.size // MOST_SQUARES, 1)
+    step, prior = max(squared.size // MOST_SQUARES, 1), _weight_of_the_usual(squared, usual)
+    nothing = np.where(np.array(CAUSES) == "stated", usual.sum() / why[1].sum(), 0.0)
 
     def once() -> np.ndarray:
         drawn = random.integers(0, len(stretches), len(stretches))
         frames = np.concatenate([stretches[i] for i in drawn])[random.integers(0, step) :: step]
         at = np.ix_(frames, random.integers(0, N, N))
-        return _likeliest(squared[at], stated[at], np.stack([cause[at] for cause in why]))
+        seen = squared[at] + prior[at] * (1 + usual[at] - squared[at])
+        known = ~np.isnan(seen)
+        return _likeliest(seen[known], np.stack([part[at][known] for part in why])) if known.any() else nothing
 
     return np.mean([once() for _ in range(RESAMPLINGS)], axis=0)
 
 
-def _likeliest(squared: np.ndarray, stated: np.ndarray, why: np.ndarray) -> Float[np.ndarray, "causes"]:
+def _weight_of_the_usual(squared: np.ndarray, usual: np.ndarray) -> Float[np.ndarray, "T N"]:
+    """Against the residuals, at rest; in action it is worth a hundred frames. A mean of N squares has variance 2 (1 + v)²/N, and
+    the noise behind them is not known better than to `NOISE_LEFT`; the usual v is off by `USUAL_SPREAD`."""
+    calm = usual < np.quantile(usual, REST, axis=0)  # none where the network states the same everywhere
     known = ~np.isnan(squared)
-    if not known.any():
-        return (np.array(CAUSES) == "stated").astype(float)
-    size = why[:, known].mean(1)
+    v, count = max(float((usual * calm).sum() / max(calm.sum(), 1)), 1e-6), max(int(known[calm].sum()), 1)
+    chance = 2 * (1 + v) ** 2 / count + NOISE_LEFT**2
+    everywhere = PRIOR_FRAMES / (PRIOR_FRAMES + known.sum())
+    return np.maximum(calm * chance / (chance + (USUAL_SPREAD * v) ** 2), everywhere)
+
+
+def _likeliest(seen: Float[np.ndarray, "n"], why: Float[np.ndarray, "causes n"]) -> Float[np.ndarray, "causes"]:
+    size = why.mean(1)
     size = np.where(size > 0, size, 1.0)
-    X = why[:, known] / size[:, None]
-    prior = PRIOR_FRAMES / (PRIOR_FRAMES + known.sum())
-    seen = (1 - prior) * squared[known] + prior * (1 + stated[known])
+    X = why / size[:, None]
 
     def misfit(weights: np.ndarray) -> tuple[float, np.ndarray]:
         v = 1 + weights @ X
@@ -241,3 +299,35 @@ def with_variance(covariance: Float[np.ndarray, "T N K K"], variance: Float[np.n
     """The stated correlations of ROI and ring with other variances."""
     scale = np.sqrt(variance.transpose(0, 2, 1) / np.diagonal(covariance, axis1=2, axis2=3))
     return covariance * scale[..., :, None] * scale[..., None, :]
+
+
+def measure_together(
+    moments: Region,
+    variance: Float[np.ndarray, "T K N"],
+    near: Float[np.ndarray, "N N"],
+    apart: Bool[np.ndarray, "K N N"],
+) -> Together:
+    """`E[r_i r_j]` is the covariance of the errors of two regions whose noise is independent (`apart`): least squares for what
+    is shared everywhere and nearby, drawn towards what is usual. Of fused errors, which hold the regions' own noise too."""
+    kinds = range(variance.shape[1])
+    found = [_together(moments, variance[:, k], near, apart[k], k) for k in kinds]
+    return Together(*(np.array(part) for part in zip(*found, strict=True)))
+
+
+def _together(
+    moments: Region, variance: np.ndarray, near: np.ndarray, apart: np.ndarray, k: int
+) -> tuple[float, float]:
+    some = slice(None, None, max(len(near) // MOST_REGIONS, 1))
+    noise = noise_of(moments, k)[:, some]
+    unit = np.sqrt(noise + variance[:, some])
+    residual, size = np.nan_to_num((moments.raw - moments.mean)[:, k, some]) / unit, np.sqrt(variance[:, some]) / unit
+    pairs = np.triu(apart[some, some], 1)
+    found, stated = (residual.T @ residual)[pairs], (size.T @ size)[pairs]
+    design = np.stack([stated, stated * near[some, some][pairs]], axis=1)
+    usual, spread = np.array([EVERYWHERE[0][k], NEARBY[0][k]]), np.array([EVERYWHERE[1][k], NEARBY[1][k]])
+    precision = design.T @ design / len(unit) + np.diag(
+        spread**-2.0
+    )  # every product has variance 1, a sum of T of them T
+    shares = np.linalg.solve(precision, design.T @ found / len(unit) + usual / spread**2)
+    shares = np.maximum(shares, 0) * np.mean(noise / unit**2)
+    return tuple(float(s) for s in shares * min(1.0, MOST_TOGETHER / max(shares.sum(), 1e-12)))

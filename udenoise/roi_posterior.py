@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from udenoise.posterior import Region
-from udenoise.roi_error import FOLDS, RoiCalibration, causes, noise_of, with_variance
-from udenoise.smoothing import fit_smoother, smooth
+from udenoise.roi_error import FOLDS, RoiCalibration, causes, expected_ratio, noise_of, with_variance
+from udenoise.smoothing import Answer, Blind, answered, fit_smoother, smooth
 
 QUIET = 0.9
 """Quantile of change, rise and height above which frames do not count for the noise."""
@@ -53,10 +53,11 @@ def improve(moments: Region, response: Response, segment: Int[np.ndarray, "T"]) 
 def _improve(moments: Region, response: Response, segment: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     unit, mean = np.sqrt(noise_of(moments, k)), moments.mean[:, k]
     span, fresh, left = _answer(response, unit, k)
-    residual, about = (moments.raw[:, k] - mean) / unit, (mean - mean.mean(0)) / unit
-    smoother = fit_smoother(residual, about, segment, fresh, left, segment[span])
-    left = left + smooth(smoother, fresh - left, left, segment[span])
-    return mean + unit * smooth(smoother, residual, about, segment), left * unit[span]
+    expected = expected_ratio(moments, segment, k)
+    blind = Blind((moments.raw[:, k] - mean) / unit, (mean - mean.mean(0)) / unit, expected, segment)
+    answer = Answer(span.start, fresh, left)
+    smoother = fit_smoother(blind, answer)
+    return mean + unit * smooth(smoother, blind), answered(smoother, blind, answer) * unit[span]
 
 
 def _answer(response: Response, unit: Float[np.ndarray, "T N"], k: int) -> tuple[slice, np.ndarray, np.ndarray]:
@@ -172,3 +173,10 @@ def left_after_fusion(moments: Region, calibration: RoiCalibration, response: Re
     fresh = np.where(np.isnan(there.raw), np.nan, response.fresh)
     known = calibration._replace(variance=calibration.variance[span])
     return fuse_regions(there._replace(raw=fresh, mean=response.left), known).mean
+
+
+def share_of_noise(moments: Region, fused: Fused, response: Response, left: Float[np.ndarray, "t K N"]) -> float:
+    """How much of the ROIs' error variance is noise that passed through; the rest is what the estimate misses."""
+    passed = (left[:, 0] ** 2).mean(0) / np.maximum((response.fresh[:, 0] ** 2).mean(0), 1e-12)
+    share = passed * moments.noise_variance[:, 0].mean(0) / np.maximum(fused.covariance[:, :, 0, 0].mean(0), 1e-12)
+    return float(np.clip(np.median(share), 0.0, 1.0))

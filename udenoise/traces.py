@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from udenoise.config import TraceConfig
+from udenoise.draws import TracePosterior, draw_region, quantile_band, side_by_side
 from udenoise.errors import InputError
 from udenoise.metrics import noise_level_nu
-from udenoise.roi_posterior import Fused
-from udenoise.sampling import Memory, draw_pairs
+from udenoise.sampling import tail_quantile
 
 
 class Bands(NamedTuple):
@@ -33,15 +33,16 @@ class Traces(NamedTuple):
     neuropil: Bands | None
     dff: Bands
     f0: Float[np.ndarray, "N T"]
+    f0_shift: Float[np.ndarray, "N T"]
+    """F₀ of the mean trace less the median of the draws' (counts): a minimum of what is drawn lies lower than that of what is
+    true, so the draws tell how F₀ scatters, and the mean trace where it is."""
     nu: Float[np.ndarray, "N"]
-    memory: Memory
     draws: Float[np.ndarray, "S N T"] | None
 
 
 def make_traces(
     raw: Float[np.ndarray, "T K N"],
-    fused: Fused,
-    memory: Memory,
+    posterior: TracePosterior,
     config: TraceConfig,
     frame_rate_hz: float | None,
     seed: int,
@@ -49,51 +50,51 @@ def make_traces(
 ) -> Traces:
     """Corridors of every ROI, from draws of whole traces. Raises InputError where F₀ needs a frame rate and none is known."""
     check_baseline(config, frame_rate_hz)
-    N = raw.shape[2]
-    parts = []
-    for n in range(N):
-        random = np.random.default_rng([seed, 7, n])
-        parts.append(
-            _one_roi(
-                random,
-                raw[:, :, n].T.astype(float),
-                fused.mean[:, :, n],
-                fused.covariance[:, n],
-                memory,
-                config,
-                frame_rate_hz,
-            )
-        )
-        report(n + 1)
-    roi, ring, dff, f0, nu, draws = zip(*parts, strict=True)
+    N, held, parts = raw.shape[2], {}, {}
+    for done, n in enumerate(side_by_side(posterior)):
+        draws = draw_region(posterior, n, range(config.draws), seed, held)
+        parts[n] = _one_roi(draws, raw[:, :, n].T.astype(float), posterior, n, config, frame_rate_hz)
+        report(done + 1)
+    roi, ring, dff, f0, shift, nu, draws = zip(*(parts[n] for n in range(N)), strict=True)
     return Traces(
-        config.levels, _stack(roi), _stack(ring) if ring[0] else None, _stack(dff), np.stack(f0), np.array(nu),
-        memory, np.stack(draws, axis=1) if config.save_draws else None,
+        config.levels, _stack(roi), _stack(ring) if ring[0] else None, _stack(dff), np.stack(f0), np.stack(shift), np.array(nu),
+        np.stack(draws, axis=1) if config.save_draws else None,
     )  # fmt: skip
 
 
-def _one_roi(random, raw, mean, covariance, memory, config, frame_rate_hz):
-    draws = draw_pairs(random, mean, covariance, memory, config.draws)
+def _one_roi(draws, raw, posterior, n, config, frame_rate_hz):
     own, ring = draws[:, 0], draws[:, 1] if draws.shape[1] > 1 else None
+    mean, covariance = posterior.mean[:, :, n], posterior.covariance[:, n]
     sd = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)).T
-    fluorescence = gaussian_bands(raw[0], mean[:, 0], sd[0], own, config.levels)
-    around = None if ring is None else gaussian_bands(raw[1], mean[:, 1], sd[1], ring, config.levels)
-    ratio = config.neuropil_coefficient if ring is not None else 0.0
-    subtracted = own - config.offset_counts - (ratio * (ring - config.offset_counts) if ring is not None else 0.0)
-    baseline = _positive(f0(subtracted, config, frame_rate_hz))
-    raw_subtracted = (
-        raw[0] - config.offset_counts - (ratio * (raw[1] - config.offset_counts) if ring is not None else 0.0)
-    )
+    fluorescence = stated_bands(raw[0], mean[:, 0], sd[0], own, config.levels)
+    around = None if ring is None else stated_bands(raw[1], mean[:, 1], sd[1], ring, config.levels)
+    above = subtracted(draws, config)
+    drawn = f0(above, config, frame_rate_hz)
+    shift = f0(subtracted(mean.T[None], config), config, frame_rate_hz)[0] - np.median(drawn, axis=0)
+    baseline = positive(drawn + shift)
     middle = np.median(baseline, axis=0)
-    dff = drawn_bands((raw_subtracted - middle) / middle, subtracted / baseline - 1, config.levels)
-    plain = _filled(raw[0] - config.offset_counts)
-    alone = _positive(f0(plain[None], config, frame_rate_hz))[0]
-    nu = np.nan if frame_rate_hz is None else noise_level_nu((plain / alone - 1)[None], float(frame_rate_hz))[0]
-    return fluorescence, around, dff, middle, nu, own.astype(np.float32)
+    dff = drawn_bands((subtracted(raw[None], config)[0] - middle) / middle, above / baseline - 1, config.levels)
+    nu = _nu(raw[0], config, frame_rate_hz)
+    return fluorescence, around, dff, middle, shift.astype(np.float32), nu, own.astype(np.float32)
 
 
-def _positive(baseline: np.ndarray) -> np.ndarray:
-    return np.where(baseline > 0, baseline, np.nan)  # ΔF/F means nothing where F₀ is not positive
+def subtracted(parts: Float[np.ndarray, "S K T"], config: TraceConfig) -> Float[np.ndarray, "S T"]:
+    """Fluorescence above the offset, less the neuropil's where there are rings (counts)."""
+    above = parts - config.offset_counts
+    return above[:, 0] - config.neuropil_coefficient * above[:, 1] if parts.shape[1] > 1 else above[:, 0]
+
+
+def _nu(raw: np.ndarray, config: TraceConfig, frame_rate_hz: float | None) -> float:
+    if frame_rate_hz is None:
+        return np.nan
+    plain = _filled(raw - config.offset_counts)
+    alone = positive(f0(plain[None], config, frame_rate_hz))[0]
+    return noise_level_nu((plain / alone - 1)[None], float(frame_rate_hz))[0]
+
+
+def positive(baseline: np.ndarray) -> np.ndarray:
+    """F₀ where ΔF/F means something, NaN elsewhere."""
+    return np.where(baseline > 0, baseline, np.nan)
 
 
 def _filled(trace: np.ndarray) -> np.ndarray:
@@ -101,20 +102,18 @@ def _filled(trace: np.ndarray) -> np.ndarray:
     return np.interp(np.arange(len(trace)), known, trace[known]) if len(known) else trace
 
 
-def gaussian_bands(
+def stated_bands(
     raw: np.ndarray, mean: np.ndarray, sd: np.ndarray, draws: np.ndarray, levels: tuple[float, ...]
 ) -> Bands:
-    """Corridor of a Gaussian trace: the limit of the draws' quantiles, without their Monte-Carlo error."""
-    half = stats.norm.ppf(0.5 + np.array(levels) / 2)[:, None] * sd
+    """Corridor of a trace whose distribution is stated: the limit of the draws' quantiles, without their Monte-Carlo error."""
+    half = tail_quantile(0.5 + np.array(levels) / 2)[:, None] * sd
     return Bands(raw, mean, sd, mean - half, mean + half, _simultaneous(draws, mean, sd, levels))
 
 
 def drawn_bands(raw: np.ndarray, draws: Float[np.ndarray, "S T"], levels: tuple[float, ...]) -> Bands:
-    """Corridor of anything computed draw by draw: quantiles over draws (median-unbiased, Hyndman & Fan 1996 type 8)."""
+    """Corridor of anything computed draw by draw."""
     mean, sd = draws.mean(0), draws.std(0, ddof=1)
-    tail = (1 - np.array(levels)) / 2
-    edges = np.quantile(draws, np.concatenate([tail, 1 - tail]), axis=0, method="median_unbiased")
-    return Bands(raw, mean, sd, edges[: len(tail)], edges[len(tail) :], _simultaneous(draws, mean, sd, levels))
+    return Bands(raw, mean, sd, *quantile_band(draws, levels), _simultaneous(draws, mean, sd, levels))
 
 
 def _simultaneous(draws: np.ndarray, mean: np.ndarray, sd: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:

@@ -1,0 +1,85 @@
+"""Draws have the stated covariance between ROI and ring, frames and regions; functions of traces get their corridor."""
+
+import numpy as np
+import pytest
+from test_traces import gaussian, nowhere
+
+from udenoise.draws import TracePosterior, correlation, draw_region, propagate
+from udenoise.errors import InputError
+from udenoise.regions import Places
+from udenoise.roi_error import Together
+from udenoise.sampling import SCALE_SPREAD, Memory
+
+S, T = 5000, 12
+LASTING = Memory(0.7, 4.0)
+
+
+def posterior(N: int = 1, memory: Memory = LASTING, together=None, places=None) -> TracePosterior:
+    """Random covariances of ROI and ring."""
+    rng = np.random.default_rng(4)
+    root = rng.standard_normal((T, N, 2, 2))
+    covariance = root @ root.swapaxes(-1, -2) + 0.1 * np.eye(2)
+    together = together or Together(np.zeros(2), np.zeros(2))
+    return TracePosterior(10 * rng.standard_normal((T, 2, N)), covariance, memory, together, places or nowhere(N))
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.3])
+def test_draws_have_the_stated_mean_covariance_and_memory(shared):
+    """Whatever part of the error other regions share."""
+    known = posterior(together=Together(np.full(2, shared), np.full(2, shared)))
+    draws = draw_region(known, 0, range(S), 0, {})
+    assert draws.shape == (S, 2, T)
+    covariance, centred = known.covariance[:, 0], draws - known.mean[:, :, 0].T
+    sd = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    np.testing.assert_array_less(np.abs(centred.mean(0).T) / sd, 5 / np.sqrt(S))
+    measured = np.einsum("skt,slt->tkl", centred, centred) / S
+    np.testing.assert_array_less(np.abs(measured - covariance) / (sd[:, :, None] * sd[:, None]), 8 * np.sqrt(2 / S))
+    unit = centred[:, 0] / sd[:, 0]
+    assert (unit[:, :-1] * unit[:, 1:]).mean() == pytest.approx(known.memory.at(np.array([1.0]))[0], abs=0.03)
+
+
+def test_regions_share_what_is_stated():
+    """0.2 everywhere, 0.5 more at the same place, in between as near as they are."""
+    weight = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 0, 1]], np.float32)
+    places = Places(np.tile(np.arange(4), (4, 1)), weight)
+    together = Together(np.array([0.2, 0.1]), np.array([0.5, 0.3]))
+    known = posterior(4, Memory(0.0, 1.0), together, places)
+    error = np.stack([draw_region(known, n, range(S), 0, {})[:, 0] for n in range(4)]) - known.mean[:, 0].T[:, None]
+    found = np.corrcoef((error / np.sqrt(known.covariance[..., 0, 0].T)[:, None]).reshape(4, -1))
+    np.testing.assert_allclose(found, correlation(known, 0), atol=0.03)
+    apart = np.exp(-(SCALE_SPREAD**2))  # each region's error bar is off by itself
+    assert found[0, 2] == pytest.approx(apart * (0.2 + 0.5 * 0.6), abs=0.03)
+
+
+def test_draws_are_the_same_one_by_one_and_with_what_neighbours_left():
+    known = posterior(3, together=Together(np.full(2, 0.2), np.full(2, 0.3)))
+    held = {}
+    whole = [draw_region(known, n, range(5), 7, held) for n in range(3)]
+    for n in (2, 0):
+        np.testing.assert_allclose(whole[n][3:4], draw_region(known, n, [3], 7, {}), rtol=1e-6)
+    assert not np.array_equal(whole[0], draw_region(known, 0, range(5), 8, {}))
+
+
+def test_a_certain_region_is_its_mean():
+    _, known = gaussian(1, 7, sd=1e-7)
+    np.testing.assert_allclose(
+        draw_region(known, 0, range(10), 0, {})[:, 0], known.mean[None, :, 0, 0].repeat(10, 0), atol=1e-4
+    )
+
+
+def test_a_linear_function_gets_its_closed_form():
+    """The mean over a window of an ROI whose frames err together."""
+    draws = np.random.default_rng(0).normal(5.0, 2.0, (4000, 3, 1)) + np.zeros(10)
+    found = propagate(draws, lambda traces: traces[:, 2:6].mean(1), (0.8, 0.95))
+    np.testing.assert_allclose(found.mean, 5, atol=5 * 2 / np.sqrt(4000))
+    np.testing.assert_allclose(found.sd, 2, rtol=0.06)
+    np.testing.assert_allclose(found.lower[1], 5 - 1.96 * 2, atol=0.25)
+    np.testing.assert_allclose(found.upper[0], 5 + 1.2816 * 2, atol=0.2)
+    assert found.levels == (0.8, 0.95) and found.lower.shape == (2, 3)
+
+
+def test_what_cannot_be_a_corridor_is_said():
+    with pytest.raises(InputError, match="at least 2"):
+        propagate(np.zeros((1, 2, 5)), np.mean)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        propagate(np.zeros((5, 2, 5)), np.mean, (95.0,))

@@ -1,0 +1,130 @@
+"""Draws of traces: each is a set of whole traces that may as well be true.
+
+The errors of an ROI and its ring share the covariance of each frame. In time they have the memory of `sampling`; between
+regions they share what is wrong everywhere and what is wrong nearby (`roi_error.Together`); and since the error bar itself is
+off, now more, now less, their tails are heavy. The series behind draw s of region n belong to (seed, n, s): draws are the
+same whether they are made region by region, as the corridors need them, or one by one, as a function of all traces does.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from udenoise.errors import InputError
+from udenoise.regions import Places, nearness
+from udenoise.roi_error import Together
+from udenoise.sampling import SCALE_MEMORY_FRAMES, SCALE_SPREAD, Memory, log_scales, remember
+
+EVERYWHERE, NODES, SCALES = 2**40, 2**41, 2**42
+"""First numbers of the series that regions share, and of those of their scales; their own have the region's number."""
+
+
+class TracePosterior(NamedTuple):
+    """What is known of ROIs (k = 0) and rings (k = 1): each frame's Gaussian (counts, counts²), and how errors hang together."""
+
+    mean: Float[np.ndarray, "T K N"]
+    covariance: Float[np.ndarray, "T N K K"]
+    memory: Memory
+    together: Together
+    places: Places
+
+
+class Corridor(NamedTuple):
+    """Where the value of a function of the traces may lie."""
+
+    levels: tuple[float, ...]
+    mean: Float[np.ndarray, "*f"] | np.floating
+    sd: Float[np.ndarray, "*f"] | np.floating
+    lower: Float[np.ndarray, "L *f"]
+    upper: Float[np.ndarray, "L *f"]
+
+
+Held = dict[int, Float[np.ndarray, "S K T"]]
+"""Shared series that the next region may need again, by their number."""
+
+
+def propagate(
+    draws: Iterable[Float[np.ndarray, "N T"]],
+    f: Callable[[Float[np.ndarray, "N T"]], Any],
+    levels: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.99),
+) -> Corridor:
+    """The corridor of any function of the traces: its quantiles over draws (an array S N T, or `load_draws(run)`).
+
+    `f` takes the traces of all ROIs (N T) and returns a number or an array, always of one shape; NaN stays NaN. Raises
+    InputError with fewer than two draws, or for a level outside (0, 1).
+    """
+    if not all(0 < level < 1 for level in levels):
+        raise InputError(f"levels are {levels}; give probabilities between 0 and 1, e.g. 0.95")
+    values = [np.asarray(f(draw), float) for draw in draws]
+    if len(values) < 2:
+        raise InputError(f"{len(values)} draws say nothing about a corridor; at least 2 are needed, better 400")
+    return _corridor(np.stack(values), levels)
+
+
+def _corridor(values: Float[np.ndarray, "S *f"], levels: tuple[float, ...]) -> Corridor:
+    lower, upper = quantile_band(values, levels)
+    return Corridor(tuple(levels), values.mean(0), values.std(0, ddof=1), lower, upper)
+
+
+def quantile_band(values: Float[np.ndarray, "S *f"], levels: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper edges at each level: quantiles over draws (median-unbiased, Hyndman & Fan 1996 type 8)."""
+    tail = (1 - np.array(levels)) / 2
+    edges = np.quantile(values, np.concatenate([tail, 1 - tail]), axis=0, method="median_unbiased")
+    return edges[: len(tail)], edges[len(tail) :]
+
+
+def side_by_side(posterior: TracePosterior) -> list[int]:
+    """All regions in an order in which neighbours, which have series in common, follow each other."""
+    return np.lexsort(posterior.places.node.T).tolist()
+
+
+def correlation(posterior: TracePosterior, k: int) -> Float[np.ndarray, "N N"]:
+    """Of the errors of every two ROIs (k = 0) or rings (k = 1) in the same frame."""
+    shared = posterior.together.everywhere[k] + posterior.together.nearby[k] * nearness(posterior.places)
+    apart = np.exp(-(SCALE_SPREAD**2))  # E[factor]²: each region's error bar is off by itself
+    return np.where(np.eye(len(shared), dtype=bool), 1.0, apart * shared)
+
+
+def draw_region(posterior: TracePosterior, n: int, draws: Sequence[int], seed: int, held: Held) -> np.ndarray:
+    """The given draws of ROI n and its ring (S K T, counts); `held` is filled with series that a neighbour needs too."""
+    covariance = posterior.covariance[:, n]
+    sd = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    unit = np.maximum(sd, 1e-12)
+    correlation = covariance / (unit[:, :, None] * unit[:, None]) + 1e-9 * np.eye(covariance.shape[-1])
+    normal = _standard(posterior, n, draws, seed, held)
+    normal = np.einsum("tkl,slt->skt", np.linalg.cholesky(correlation), normal)
+    slow = Memory(1.0, SCALE_MEMORY_FRAMES)
+    scale = log_scales(_series(slow, SCALES + n, draws, seed, (1, len(sd))))
+    return posterior.mean[:, :, n].T + sd.T * scale * normal
+
+
+def _standard(
+    posterior: TracePosterior, n: int, draws: Sequence[int], seed: int, held: Held
+) -> Float[np.ndarray, "S K T"]:
+    """Standard normal errors of one region, kinds still apart."""
+    T, K, _ = posterior.mean.shape
+    everywhere, nearby = (np.asarray(share, np.float32)[:K, None] for share in posterior.together)
+    shares = {EVERYWHERE: np.sqrt(everywhere)} | {
+        NODES + int(node): np.sqrt(nearby) * weight
+        for node, weight in zip(posterior.places.node[n], posterior.places.weight[n], strict=True)
+    }
+    for who in held.keys() - shares.keys():
+        del held[who]
+    out = np.sqrt(1 - everywhere - nearby) * _series(posterior.memory, n, draws, seed, (K, T))
+    for who, share in shares.items():
+        if not share.any():
+            continue
+        if who not in held:
+            held[who] = _series(posterior.memory, who, draws, seed, (K, T))
+        out += share * held[who]
+    return out
+
+
+def _series(
+    memory: Memory, who: int, draws: Sequence[int], seed: int, shape: tuple[int, int]
+) -> Float[np.ndarray, "S K T"]:
+    generators = (np.random.Generator(np.random.Philox(key=[seed, who], counter=[0, 0, 0, s])) for s in draws)
+    white = np.stack([random.standard_normal((2, *shape), np.float32) for random in generators], axis=1)
+    return remember(white, memory)
