@@ -189,7 +189,7 @@ def test_tiles_leave_no_seam(wide):
 def test_dropout_draws_are_one_network_over_all_chunks_and_add_to_the_error(recording):
     """The draws enter as further factor maps; their number changes no shape but that."""
     often = replace(SMALL, dropout_rate=0.3)
-    plain, drawn = (machine(recording, False, often, chunk=4, dropout_draws=draws) for draws in (0, 3))
+    plain, drawn = (machine(recording, False, often, chunk=4, **how) for how in ({}, {"uncertainty": "dropout", "passes": 3}))
     one, other = (predict_chunk(inference, read_chunk(inference, 8, 4)) for inference in (plain, drawn))
     assert other.factors.shape[-1] == SMALL.factors + 3
     spread = np.asarray(other.factors[..., SMALL.factors :])
@@ -201,7 +201,20 @@ def test_dropout_draws_are_one_network_over_all_chunks_and_add_to_the_error(reco
 
 def test_dropout_draws_of_a_network_without_dropout_are_refused(recording):
     with pytest.raises(InputError, match="without dropout"):
-        machine(recording, False, replace(SMALL, dropout_rate=0.0), dropout_draws=3)
+        machine(recording, False, replace(SMALL, dropout_rate=0.0), uncertainty="dropout")
+
+
+def test_an_ensemble_is_the_mean_of_its_networks_and_their_spread(recording):
+    """Two networks: the mean, and a factor map ±(a − b)/2 each, whose squares sum to half their squared difference."""
+    networks = [random_denoiser(SMALL, seed) for seed in (0, 1)]
+    alone = [prepare(recording, net, DenoiseConfig(chunk=4)) for net in networks]
+    both = prepare(recording, networks[0], DenoiseConfig(chunk=4, uncertainty="ensemble"), others=(networks[1],))
+    one, other, mixed = (predict_chunk(machine, read_chunk(machine, 8, 4)) for machine in (*alone, both))
+    np.testing.assert_allclose(mixed.deviation, (one.deviation + other.deviation) / 2, rtol=1e-4, atol=1e-5)
+    spread = np.square(mixed.factors[..., SMALL.factors :]).sum(-1)
+    np.testing.assert_allclose(spread, np.square(one.deviation - other.deviation) / 2, rtol=1e-3, atol=1e-6)
+    with pytest.raises(InputError, match="several networks"):
+        prepare(recording, networks[0], DenoiseConfig(uncertainty="ensemble"))
 
 
 def test_memory_is_bounded_by_the_chunk(eights):

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import zarr
@@ -20,8 +21,10 @@ from udenoise.config import (
     TraceConfig,
     TrainConfig,
 )
+from udenoise.denoiser import load_denoiser
 from udenoise.errors import InputError
 from udenoise.io import store
+from udenoise.results import load_draws
 from udenoise.simulate import simulate
 
 T, Y, X, N, RATE = 64, 32, 48, 3, 10.0
@@ -129,7 +132,7 @@ def test_traces_have_names_shapes_and_dimensions(finished, known):
     time, band = ("roi", "time"), ("level", "roi", "time")
     expected = {"raw": time, "mean": time, "sd": time, "lower": band, "upper": band, "simultaneous": ("level", "roi")}
     expected = {prefix + name: dims for prefix in ("", "neuropil/", "dff/") for name, dims in expected.items()}
-    expected |= {"dff/f0": time, "nu": ("roi",)}
+    expected |= {"dff/f0": time, "dff/f0_shift": time, "neuropil/correlation": time, "nu": ("roi",)}
     size = {"roi": N, "time": T, "level": len(LEVELS)}
     for name, dims in expected.items():
         assert group[name].metadata.dimension_names == dims, name
@@ -245,7 +248,7 @@ INTERRUPTIONS = {
     "before the denoiser is saved": Stop(pipeline, "save_denoiser"),
     "before calibration": Stop(pipeline.posterior, "fit_recalibration"),
     "in the middle of denoising": Stop(store.MovieStore, "write", call=3, after=True),
-    "when all is denoised": Stop(pipeline.roi_posterior, "calibrate_rois"),
+    "when all is denoised": Stop(pipeline.roi_error, "calibrate_rois"),
     "in the error's memory": Stop(pipeline.sampling, "fit_memory"),
     "between traces.zarr and traces.csv": Stop(pipeline, "write_csv"),
     "before the report": Stop(pipeline, "write_report"),
@@ -280,7 +283,8 @@ def test_overwrite_starts_anew_and_the_seed_decides(finished, known, tmp_path):
 
 
 def test_without_rois_and_frame_rate(known, tmp_path):
-    bare = replace(TINY, movie=MovieConfig(), denoise=DenoiseConfig(write_prior=True, chunk=16))
+    denoise = DenoiseConfig(write_prior=True, chunk=16, innovations=False)  # an event would add its own doubt
+    bare = replace(TINY, movie=MovieConfig(), denoise=denoise)
     folder = go(known, tmp_path / "run", bare, rois=False)
     assert {p.name for p in folder.iterdir()} >= FILES - {"traces.zarr", "traces.csv"}
     assert not (folder / "traces.zarr").exists() and not (folder / "traces.csv").exists()
@@ -301,7 +305,7 @@ def test_seconds_need_a_frame_rate_only_where_they_are_used(known, tmp_path):
 
 def test_existing_denoiser_without_neuropil(finished, known, tmp_path):
     trace = TraceConfig(draws=60, f0="median", neuropil_coefficient=0.0, save_draws=True)
-    config = replace(TINY, movie=MovieConfig(), trace=trace, denoise=DenoiseConfig(dropout_draws=2))
+    config = replace(TINY, movie=MovieConfig(), trace=trace, denoise=DenoiseConfig(uncertainty="dropout", passes=2))
     folder = pipeline.denoise(known[0], tmp_path / "run", finished / "denoiser", config, known[1], quiet=True)
     found = arrays(folder / "traces.zarr")
     assert not [name for name in found if name.startswith("neuropil")]
@@ -312,10 +316,36 @@ def test_existing_denoiser_without_neuropil(finished, known, tmp_path):
     assert abs(standard.mean()) < 0.05 and standard.std() == pytest.approx(1, abs=0.05)
     inside = (found["lower"][2] <= found["draws"]) & (found["draws"] <= found["upper"][2])
     assert inside.mean() == pytest.approx(0.9, abs=0.02)
-    dff = found["draws"] / np.median(found["draws"], axis=2, keepdims=True) - 1
+    baseline = np.median(found["draws"], axis=2, keepdims=True) + found["dff/f0_shift"]
+    dff = found["draws"] / baseline - 1
+    again = load_draws(folder)
+    assert len(again) == 60
+    np.testing.assert_allclose(again[7], dff[7], atol=1e-4)  # the draws behind the corridors, made once more
+    np.testing.assert_allclose(load_draws(folder, "counts")[3], found["draws"][3], rtol=1e-4)
     np.testing.assert_allclose(found["dff/mean"], dff.mean(0), atol=1e-4)
     np.testing.assert_allclose(found["dff/sd"], dff.std(0, ddof=1), rtol=1e-3)
     assert not np.array_equal(arrays(folder / "posterior.zarr")["sd/0"], arrays(finished / "posterior.zarr")["sd/0"])
+
+
+def test_an_ensemble_is_trained_resumed_and_applied(known, tmp_path):
+    """Two networks from two seeds, kept beside each other; the same command again finds both; traces use both."""
+    both = replace(TINY, denoise=DenoiseConfig(uncertainty="ensemble", passes=2), train=replace(TINY.train, steps=3))
+    movie = tmp_path / "movie.npy"
+    np.save(movie, known[0])
+    folder = udenoise.run(movie, tmp_path / "run", known[1], both, quiet=True)
+    one, other = (load_denoiser(folder / name) for name in ("denoiser", "denoiser_2"))
+    assert any(
+        not np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params), strict=True)
+    )
+    again = pipeline.traces(folder, known[1], tmp_path / "again", quiet=True)
+    applied = pipeline.denoise(movie, tmp_path / "applied", folder / "denoiser", both, known[1], quiet=True)
+    for other in (again, applied):
+        np.testing.assert_allclose(
+            arrays(other / "traces.zarr")["mean"], arrays(folder / "traces.zarr")["mean"], rtol=1e-5
+        )
+    go(known, folder, TINY, overwrite=True)
+    assert not (folder / "denoiser_2").exists()
 
 
 def test_fine_tuning_starts_from_the_other_denoiser(finished, known, tmp_path):

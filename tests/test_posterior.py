@@ -14,7 +14,16 @@ from udenoise import posterior
 from udenoise.io.rois import rois_dense
 from udenoise.likelihood import SCALES
 from udenoise.network import Prior
-from udenoise.posterior import Evidence, Recalibration, ScaleMoments, fit_recalibration, fuse, recalibrated
+from udenoise.posterior import (
+    SQUARE_ERROR,
+    Evidence,
+    Recalibration,
+    ScaleMoments,
+    fit_recalibration,
+    fuse,
+    pixel_error,
+    recalibrated,
+)
 from udenoise.recording import Scaling
 from udenoise.regions import lay_out, neuropil_rings
 from udenoise.training import kernel_factors
@@ -179,3 +188,14 @@ def test_recalibration_without_evidence_stays_at_one():
     count = jnp.full(5, 10.0)
     found = fit_recalibration(ScaleMoments(1.5 * count, 1e-3 * count, 1e-3 * count, count, count))
     assert found.shared == pytest.approx(1, abs=0.05) and found.pixel == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("doubtful", [False, True])
+def test_the_error_of_pixels_comes_from_that_of_squares_where_their_own_is_lost(doubtful):
+    """Squares fall as they usually do; a pixel's own residual is off by as much as its noise may be."""
+    side = np.array(SCALES, float)
+    noise, error = 1.0 / side**2, 0.005 * SQUARE_ERROR
+    measured = error + np.where(side == 1, 0.006 * doubtful, 0.0)
+    found = pixel_error(measured, noise, 1e-5 + 0.003 * noise)
+    assert found == pytest.approx(0.005, rel=0.12 if doubtful else 1e-6)
+

@@ -7,7 +7,15 @@ from scipy import ndimage
 
 from udenoise.io import Rois, rois_from_masks
 from udenoise.io.rois import rois_dense
-from udenoise.regions import RING_GAP_PX, RING_PIXELS, lay_out, neuropil_rings
+from udenoise.regions import (
+    RING_GAP_PX,
+    RING_PIXELS,
+    lay_out,
+    locate,
+    nearness,
+    neuropil_rings,
+    share_noise,
+)
 
 Y, X = 70, 90
 
@@ -110,3 +118,27 @@ def test_noise_of_a_region_by_brute_force(kernel):
     rho = dense_kernel(kernel, (30, 34))
     for w, value in zip(rois_dense(rois).reshape(3, -1).astype(float), factor, strict=True):
         assert value == pytest.approx(w @ rho @ w / (w @ w), rel=1e-5)
+
+
+def even_discs(centres, side=96, radius=4) -> Rois:
+    """ROIs of equal weights."""
+    y, x = np.mgrid[:side, :side]
+    return rois_from_masks(np.stack([np.hypot(y - a, x - b) <= radius for a, b in centres]))
+
+
+def test_regions_are_as_near_as_the_nodes_they_hear():
+    """1 at the same place, 0 two nodes away, less and less in between."""
+    places = locate(even_discs([(40, 20), (40, 20), (40, 30), (40, 44), (40, 85)]))
+    near = nearness(places)
+    np.testing.assert_allclose((places.weight**2).sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(np.diag(near), 1, atol=1e-6)
+    assert near[0, 1] == pytest.approx(1) and near[0, 4] == 0
+    assert 1 > near[0, 2] > near[0, 3] > 0
+    np.testing.assert_allclose(near, near.T)
+
+
+def test_noise_is_shared_by_overlapping_regions_and_across_a_gap_as_wide_as_its_correlation():
+    rois = even_discs([(40, 20), (40, 26), (40, 29), (40, 30), (70, 70)])
+    white, wide = np.ones((1, 1)), np.array([[0, 0, 0], [0.3, 1, 0.3], [0, 0, 0]])
+    assert share_noise(rois, white)[0].tolist() == [True, True, False, False, False]
+    assert share_noise(rois, wide)[0].tolist() == [True, True, True, False, False]

@@ -6,8 +6,8 @@ from helpers import blind_filter
 from scipy.ndimage import gaussian_filter1d
 
 from udenoise.posterior import Region
-from udenoise.roi_error import CAUSES, calibrate_rois, causes
-from udenoise.roi_posterior import Response, fuse_regions, improve, left_after_fusion, weigh_noise
+from udenoise.roi_error import CAUSES, USUAL, calibrate_rois, causes, measure_together, usual_error
+from udenoise.roi_posterior import Response, error_by_lags, fuse_regions, improve, left_after_fusion, weigh_noise
 
 
 def one_trial(moments: Region) -> np.ndarray:
@@ -242,3 +242,52 @@ def test_what_fusion_leaves_of_fresh_noise_is_the_difference_of_two_fusions():
     noisy = moments._replace(raw=moments.raw + response.fresh, mean=moments.mean + response.left)
     expected = fuse_regions(noisy, calibration).mean - fuse_regions(moments, calibration).mean
     np.testing.assert_allclose(left_after_fusion(moments, calibration, response), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(("everywhere", "nearby"), [(0.0, 0.0), (0.3, 0.0), (0.1, 0.5)])
+def test_what_regions_err_together_is_measured(everywhere, nearby):
+    """From residuals alone: errors of half the noise's variance, pairs of neighbours, shares as they were drawn."""
+    rng, T, N = np.random.default_rng(8), 4000, 24
+    near = np.kron(np.eye(N // 2), np.ones((2, 2)))
+    root = np.linalg.cholesky(everywhere + nearby * near + (1 - everywhere - nearby) * np.eye(N))
+    variance, noise = np.full((T, 1, N), 1.0), np.full((T, 1, N), 2.0)
+    error = rng.standard_normal((T, N)) @ root.T
+    raw = (10 + error + np.sqrt(2.0) * rng.standard_normal((T, N)))[:, None]
+    moments = Region(raw, noise, np.full((T, 1, N), 10.0), np.ones((T, N, 1, 1)))
+    found = measure_together(moments, variance, near, np.ones((1, N, N), bool))
+    heard = 2 / 3  # of the blind error after fusion
+    assert found.everywhere[0] == pytest.approx(heard * everywhere, abs=0.03)
+    assert found.nearby[0] == pytest.approx(heard * nearby, abs=0.06)
+
+
+def test_the_usual_error_is_what_noise_passes_times_what_is_usual():
+    moments, response, _ = blind_pair()
+    passed = (response.left**2).mean((0, 2)) / (response.fresh**2).mean((0, 2))
+    np.testing.assert_allclose(usual_error(moments, response.fresh, response.left), USUAL * passed / 0.5, rtol=1e-6)
+
+
+def test_few_residuals_are_judged_by_what_is_usual_and_many_by_themselves():
+    """True errors are a fifth of the noise and twice what is usual: six hundred frames cannot tell, sixty thousand can."""
+    found = []
+    for T, N in ((300, 2), (3000, 20)):
+        rng = np.random.default_rng(3)
+        stated = 0.1 * rng.uniform(0.9, 1.1, (T, 1, N))
+        raw = 10 + np.sqrt(0.2) * rng.standard_normal((T, 1, N)) + rng.standard_normal((T, 1, N))
+        covariance = stated.transpose(0, 2, 1)[..., None]
+        moments = Region(raw, np.ones((T, 1, N)), np.full((T, 1, N), 10.0), covariance)
+        found.append(calibrate_rois(moments, moments, one_trial(moments), np.ones(1)).variance.mean())
+    assert found[0] < 0.17 < found[1] < 0.23
+
+
+def test_errors_some_frames_apart_are_measured():
+    """Errors of the fused trace with a known memory: their correlation comes out, the leak of noise taken off."""
+    moments, response, truth = blind_pair(T=4000, N=40)
+    better, left = improve(moments, response, one_trial(moments))
+    calibration = calibrate_rois(better, moments, one_trial(moments), np.ones(2))
+    fused = fuse_regions(better, calibration)
+    after = left_after_fusion(better, calibration, left)
+    found = error_by_lags(better, fused, response._replace(left=after), one_trial(moments))
+    error = fused.mean[:, 0] - truth[:, 0]
+    for lag, measured, se in zip(*found, strict=True):
+        true = (error[:-lag] * error[lag:]).mean() / fused.covariance[:, :, 0, 0].mean()
+        assert measured == pytest.approx(true, abs=4 * se)

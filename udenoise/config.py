@@ -7,6 +7,7 @@ Baseline = Literal["median", "percentile", "rolling-percentile", "maximin"]
 AnatomyInput = Literal["none", "baseline", "mean", "std", "correlation"]
 DropoutLevels = Literal["coarse", "all"]
 Likelihood = Literal["composite", "pixels", "joint"]
+Uncertainty = Literal["lowrank", "dropout", "ensemble"]
 Indicator = Literal["GCaMP6f", "GCaMP6s", "jGCaMP8m", "OGB-1"]
 
 
@@ -81,8 +82,11 @@ class DenoiseConfig:
     """Frames computed at once; the result does not depend on it."""
     tile: int = 512
     """Largest side of the square computed at once; larger frames are tiled without seams."""
-    dropout_draws: int = 0
-    """Monte-Carlo dropout passes added to the error (0: none)."""
+    uncertainty: Uncertainty = "lowrank"
+    """Where doubt comes from: what the network states; also the spread of passes with dropout; or that of several networks, each
+    trained from another seed."""
+    passes: int = 4
+    """Passes with dropout, or networks, whose mean is taken and whose spread is added to the error."""
     innovations: bool = True
     """Keep small events of one to three frames that stand out of the hidden frame itself; lists them in innovations.csv."""
     write_prior: bool = False

@@ -70,7 +70,7 @@ def judge(folder: Path, truth_file: Path) -> Outcome:
     relative = np.mean(error / raw_error) / np.mean(metrics.roi_error(gaussian.estimate, true) / raw_error)
     deviation = np.abs(mean - true)
     within = [float(np.mean((deviation <= k[:, None] * sd).all(1))) for k in arrays["simultaneous"]]
-    dff_truth = _true_dff(folder, true, clean, rate)
+    dff_truth = true_dff(folder, true, clean, rate)
     defined = np.isfinite(dff_truth) & np.isfinite(arrays["dff/mean"])  # where F₀ is positive
     held = [
         metrics.coverage(dff_truth, low, high, defined)
@@ -82,7 +82,7 @@ def judge(folder: Path, truth_file: Path) -> Outcome:
     )  # fmt: skip
 
 
-def _true_dff(folder: Path, true: np.ndarray, clean: np.ndarray, rate: float) -> np.ndarray:
+def true_dff(folder: Path, true: np.ndarray, clean: np.ndarray, rate: float) -> np.ndarray:
     """ΔF/F of the noiseless movie by the same neuropil ring, coefficient and F₀."""
     config = from_json(TraceConfig, read_json(folder / "config.json")["config"]["trace"])
     rings = neuropil_rings(load_rois_npz(folder / "rois.npz"))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,23 +61,30 @@ class Inference:
 
 
 def prepare(
-    recording: Recording, denoiser: Denoiser, config: DenoiseConfig, regions: Regions | None = None
+    recording: Recording,
+    denoiser: Denoiser,
+    config: DenoiseConfig,
+    regions: Regions | None = None,
+    others: tuple[Denoiser, ...] = (),
 ) -> Inference:
-    """Build the compiled functions.
+    """Build the compiled functions; `others` are the further networks of an ensemble.
 
-    Raises InputError when dropout draws are asked of a network that was trained without dropout.
+    Raises InputError when dropout is asked of a network that was trained without it, or an ensemble of a single network.
     """
-    if config.dropout_draws and not denoiser.config.dropout_rate:
-        raise InputError(
-            "the network was trained without dropout: give --dropout-draws 0, or train it with --dropout-rate 0.1"
-        )
+    _check_uncertainty(denoiser, config, others)
     scale, factors = scaling(recording), kernel_factors(recording.noise.kernel)
     spacing = denoiser.config.lattice_spacing
     frame = partial(fuse, scale=scale, spacing=spacing, kernel_factors=factors, regions=regions)
+    networks = jax.tree.map(lambda *params: jnp.stack(params), denoiser.params, *(other.params for other in others))
 
     def blind(averages: Array, weights: Array, mean: Array, ratio: Array, maps: Array, key: Array) -> Prior:
-        one = partial(predict, denoiser.params, denoiser.config, scale, averages, weights, mean, ratio, maps)
-        return _with_dropout(one, key, config.dropout_draws)
+        def one(params: Any, key: Array | None = None) -> Prior:
+            return predict(params, denoiser.config, scale, averages, weights, mean, ratio, maps, key)
+
+        if config.uncertainty == "dropout":
+            keys = jax.random.split(key, config.passes)
+            return _mixture(jax.lax.map(partial(one, denoiser.params), keys))
+        return _mixture(jax.lax.map(one, networks)) if config.uncertainty == "ensemble" else one(denoiser.params)
 
     def fused(prior: Prior, evidence: Evidence, by: Recalibration) -> FramePosterior:
         result = jax.lax.map(lambda both: frame(*both), (recalibrated(prior, by), evidence))
@@ -96,13 +103,24 @@ def prepare(
     )  # fmt: skip
 
 
-def _with_dropout(one: Callable[..., Prior], key: Array, draws: int) -> Prior:
-    """The prior; with dropout draws, their mean, and their deviations as further factor maps (draws share them too)."""
-    if draws == 0:
-        return one()
-    passes = jax.lax.map(one, jax.random.split(key, draws))
+def _check_uncertainty(denoiser: Denoiser, config: DenoiseConfig, others: tuple[Denoiser, ...]) -> None:
+    if config.uncertainty == "dropout" and not denoiser.config.dropout_rate:
+        raise InputError(
+            "the network was trained without dropout: give --uncertainty lowrank, or train it with --dropout-rate 0.1"
+        )
+    if config.uncertainty == "ensemble" and not others:
+        raise InputError(
+            "an ensemble needs several networks and there is one: give --uncertainty lowrank, or train anew"
+        )
+    if any(other.config != denoiser.config for other in others):
+        raise InputError("the networks of an ensemble have different settings; train them anew: --overwrite")
+
+
+def _mixture(passes: Prior) -> Prior:
+    """The mean of several priors (stacked first), and their deviations as further factor maps (draws share them too)."""
     centre = jax.tree.map(lambda x: x.mean(0), passes)
-    spread = jnp.moveaxis(passes.deviation - centre.deviation, 0, -1) / np.sqrt(max(draws - 1, 1))
+    count = passes.deviation.shape[0]
+    spread = jnp.moveaxis(passes.deviation - centre.deviation, 0, -1) / np.sqrt(max(count - 1, 1))
     return Prior(centre.deviation, centre.diagonal, jnp.concatenate([passes.factors[0], spread], axis=-1))
 
 

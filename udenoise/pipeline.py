@@ -51,6 +51,8 @@ from udenoise.runfolder import (
 CALIBRATION_CHUNKS = 40
 RESPONSE_FRAMES = 384
 LONGEST_LAG = 40
+SEEDS_APART = 1000
+"""Between the networks of an ensemble."""
 
 
 def run(
@@ -74,8 +76,7 @@ def run(
             print(f"{job.folder} is finished; pass --overwrite to start anew")
         return job.folder
     recording = examine(job)
-    net = _obtain_denoiser(job, recording, init_from, denoiser)
-    infer(job, recording, net, write_movie=True)
+    infer(job, recording, _obtain_denoisers(job, recording, init_from, denoiser), write_movie=True)
     finish(job, recording)
     return job.folder
 
@@ -91,7 +92,7 @@ def train(
     """The first half of `run`: noise, anatomy and a trained denoiser; `run` with the same settings goes on from it."""
     job = open_run(movie, Path(output), None, config, overwrite, {"init_from": init_from, "denoiser": None}, quiet)
     recording = examine(job)
-    _obtain_denoiser(job, recording, init_from, None)
+    _obtain_denoisers(job, recording, init_from, None)
     return job.folder
 
 
@@ -128,7 +129,8 @@ def traces(
     target = source if output is None else Path(output)
     if target != source:
         claim(target, overwrite)
-        for name in ("noise.json", "anatomy.zarr", "denoiser"):
+        nets = _network_names(config.denoise.passes if config.denoise.uncertainty == "ensemble" else 1)
+        for name in ("noise.json", "anatomy.zarr", *nets):
             copy_result(source / name, target / name)
     known = read_json(source / "timing.json") if (source / "timing.json").is_file() else {}
     job = Run(target, config, movie, resolve_rois(rois, movie), quiet, known)
@@ -136,7 +138,7 @@ def traces(
     forget(target, "moments", "innovations.csv", "report.json", "report.html", "calibration.json", "memory.json")
     write_json(target / "config.json", run_settings(job, about["movie"]["source"], source_name(rois), about["how"]))
     recording = load_recording(movie, target)
-    infer(job, recording, load_denoiser(target / "denoiser"), write_movie=False)
+    infer(job, recording, _obtain_denoisers(job, recording, None, None), write_movie=False)
     finish(job, recording)
     return target
 
@@ -186,31 +188,46 @@ def _mapped(job: Run, recording: Recording, given: str) -> Recording:
     return recording._replace(maps=read_group(path)[0]["maps"])
 
 
-def _obtain_denoiser(job: Run, recording: Recording, init_from: Any, given: Any) -> Denoiser:
-    path = job.folder / "denoiser"
-    if path.is_dir():
-        return load_denoiser(path)
-    if given is not None:
-        net = load_denoiser(Path(given))
-        save_denoiser(net, path)
-        return net
+def _obtain_denoisers(job: Run, recording: Recording, init_from: Any, given: Any) -> list[Denoiser]:
+    """The network, and the others where an ensemble is asked for; trained, read back, or copied from another run."""
+    count = job.config.denoise.passes if job.config.denoise.uncertainty == "ensemble" else 1
     start = None if init_from is None else load_denoiser(Path(init_from))
-    recording = _mapped(job, recording, (start.config if start else job.config.network).anatomy)
+    if given is None and not all((job.folder / name).is_dir() for name in _network_names(count)):
+        recording = _mapped(job, recording, (start.config if start else job.config.network).anatomy)
+    nets = []
+    for number, name in enumerate(_network_names(count)):
+        if not (job.folder / name).is_dir():
+            if given is not None:
+                save_denoiser(load_denoiser(Path(given).with_name(name) if number else Path(given)), job.folder / name)
+            else:
+                _train_one(job, recording, start, name, job.config.seed + number * SEEDS_APART)
+        nets.append(load_denoiser(job.folder / name))
+    return nets
+
+
+def _network_names(count: int) -> list[str]:
+    return ["denoiser", *(f"denoiser_{number}" for number in range(2, count + 1))]
+
+
+def _train_one(job: Run, recording: Recording, start: Denoiser | None, name: str, seed: int) -> None:
+    settings = job.config.network, job.config.train, seed
     checkpoints = job.folder / "training"
-    net, record = job.timed("train", lambda: training.train(
-        recording, job.config.network, job.config.train, job.config.seed, checkpoints, start, job.quiet))  # fmt: skip
-    save_denoiser(net, path, record._asdict())
+    net, record = job.timed(
+        f"train {name}" if name != "denoiser" else "train",
+        lambda: training.train(recording, *settings, checkpoints, start, job.quiet),
+    )
+    save_denoiser(net, job.folder / name, record._asdict())
     forget(job.folder, "training")
-    return net
 
 
-def infer(job: Run, recording: Recording, net: Denoiser, write_movie: bool) -> None:
+def infer(job: Run, recording: Recording, nets: list[Denoiser], write_movie: bool) -> None:
     """Recalibrate, then stream the movie through prior and fusion: pixels and regions' moments, then traces."""
+    net, *others = nets
     recording = _mapped(job, recording, net.config.anatomy)
     spacing, kernel = net.config.lattice_spacing, recording.noise.kernel
     regions = None if job.rois is None else lay_out(_parts(job), spacing, kernel)
-    by = _recalibrate(job, recording, net)
-    machine = inference.prepare(recording, net, job.config.denoise, regions)
+    by = _recalibrate(job, recording, nets)
+    machine = inference.prepare(recording, net, job.config.denoise, regions, tuple(others))
     widths = _spread(job, machine)
     job.timed("denoise", lambda: write_blocks(job, machine, by, widths, write_movie))
     if widths is not None:
@@ -225,12 +242,12 @@ def _parts(job: Run) -> tuple[Rois, ...]:
     return (job.rois, neuropil_rings(job.rois)) if job.config.trace.neuropil_coefficient > 0 else (job.rois,)
 
 
-def _recalibrate(job: Run, recording: Recording, net: Denoiser) -> Recalibration:
+def _recalibrate(job: Run, recording: Recording, nets: list[Denoiser]) -> Recalibration:
     path = job.folder / "calibration.json"
     if path.is_file():
         about = read_json(path)
         return Recalibration(*(about[f"factor_{name}"] for name in Recalibration._fields))
-    machine = inference.prepare(recording, net, job.config.denoise)
+    machine = inference.prepare(recording, nets[0], job.config.denoise, others=tuple(nets[1:]))
     starts = _calibration_starts(len(recording.movie), job.config)
     with progress_bar("calibrate", len(starts), job.quiet) as bar:
         moments = job.timed("calibrate", lambda: inference.measure_scales(machine, starts, bar))
@@ -310,6 +327,7 @@ def _extract(
     fused = roi_posterior.fuse_regions(improved, calibration)
     left = roi_posterior.left_after_fusion(improved, calibration, response)
     memory = _memory(job, left, roi_posterior.share_of_noise(improved, fused, response, left))
+    lags = roi_posterior.error_by_lags(improved, fused, response._replace(left=left), trials)
     fused = roi_posterior.add_events(fused, added)
     places = locate(job.rois)
     apart = np.stack([~share_noise(part, recording.noise.kernel) for part in _parts(job)])
@@ -319,16 +337,26 @@ def _extract(
     with progress_bar("traces", len(job.rois.names), job.quiet) as bar:
         result = tracing.make_traces(raw, known, trace, rate, job.config.seed, bar)
     about = read_json(job.folder / "calibration.json")
-    roi = _about(calibration) | {"noise_factor": float(noisier[0])}
+    roi = _about(calibration, improved) | {"noise_factor": float(noisier[0]), "lags": _by_lag(lags, memory)}
     write_json(job.folder / "calibration.json", about | {"roi": roi, "memory": memory._asdict()})
     save_rois_npz(job.folder / "rois.npz", job.rois)
     save_traces(job.folder / "traces.zarr", result, known, job.rois.names, rate, trace.save_covariance)
     write_csv(job.folder / "traces.csv", result, job.rois.names, rate)
 
 
-def _about(calibration: roi_error.RoiCalibration) -> dict[str, Any]:
+def _by_lag(lags: roi_posterior.Lags, memory: sampling.Memory) -> dict[str, np.ndarray]:
+    return {
+        "lag": lags.lag,
+        "predicted": memory.at(lags.lag.astype(float)),
+        "measured": lags.measured,
+        "se": lags.measured_se,
+    }
+
+
+def _about(calibration: roi_error.RoiCalibration, moments: Region) -> dict[str, Any]:
     """What the report says of the calibration of ROIs; the groups of frames, and the causes by name."""
     roi = {name: getattr(calibration, name)[0] for name in ("predicted", "measured", "measured_se", "factor")}
+    roi |= {"stated": calibration.variance[:, 0].mean(0), "noise": moments.noise_variance[:, 0].mean(0)}
     causes = dict(zip(roi_error.CAUSES, calibration.shares[0].tolist(), strict=True))
     groups = {name: part[0] for name, part in calibration.groups._asdict().items()}
     return roi | {"causes": causes, "groups": groups, "ring_correlation": float(calibration.correlation[0, -1])}

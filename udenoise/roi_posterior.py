@@ -13,6 +13,8 @@ QUIET = 0.9
 """Quantile of change, rise and height above which frames do not count for the noise."""
 OUTLIER = 4.0
 """Residuals beyond this many robust standard deviations are events that nothing foretold: white, but no noise."""
+REPORTED_LAGS = (1, 2, 4, 8, 16)
+"""Lags (frames) at which the report compares errors with their prediction."""
 WHITE_LAGS = 6
 """Lags (frames) at which the covariance of the errors is measured."""
 SHAPE_DOUBT = 0.15
@@ -180,3 +182,30 @@ def share_of_noise(moments: Region, fused: Fused, response: Response, left: Floa
     passed = (left[:, 0] ** 2).mean(0) / np.maximum((response.fresh[:, 0] ** 2).mean(0), 1e-12)
     share = passed * moments.noise_variance[:, 0].mean(0) / np.maximum(fused.covariance[:, :, 0, 0].mean(0), 1e-12)
     return float(np.clip(np.median(share), 0.0, 1.0))
+
+
+class Lags(NamedTuple):
+    """Correlation of the ROIs' errors some frames apart, measured without ground truth."""
+
+    lag: Int[np.ndarray, "lags"]
+    measured: Float[np.ndarray, "lags"]
+    measured_se: Float[np.ndarray, "lags"]
+
+
+def error_by_lags(moments: Region, fused: Fused, response: Response, segment: Int[np.ndarray, "T"]) -> Lags:
+    """`E[r_t r_{t+k}] + E[n_t e_{t+k}] + E[e_t n_{t+k}]` over the stated variance: what estimate and frame differ by, cleared of
+    the noise that the estimate holds of frames k apart, which its response to fresh noise tells (`left` after fusion)."""
+    unit = np.sqrt(noise_of(moments, 0))
+    span, fresh, left = _answer(response, unit, 0)
+    residual, sd = (moments.raw - fused.mean)[:, 0] / unit, np.sqrt(fused.covariance[:, :, 0, 0]) / unit
+    lags = [lag for lag in REPORTED_LAGS if lag < len(fresh) // 2]
+    found = [_error_at(lag, residual, sd, fresh, left, segment, segment[span]) for lag in lags]
+    return Lags(np.array(lags, int), *(np.array([one[i] for one in found], float) for i in (0, 1)))
+
+
+def _error_at(lag, residual, sd, fresh, left, segment, fresh_segment) -> tuple[float, float]:
+    own = _products(residual, residual, lag, segment)
+    heard = (_lagged(fresh, left, lag, fresh_segment) + _lagged(left, fresh, lag, fresh_segment)) / np.mean(fresh**2)
+    stated = _mean(_products(sd, sd, lag, segment))
+    doubt = np.sqrt(_sampling_variance(np.ones(1), [own]) + (SHAPE_DOUBT * heard) ** 2)
+    return (_mean(own) + heard) / max(stated, 1e-12), float(doubt) / max(stated, 1e-12)

@@ -26,7 +26,8 @@ WRITTEN = (
     "memory.json", "calibration.json", "denoiser", "training", "anatomy.zarr", "anatomy_halves.zarr", "noise.json",
     "timing.json", "config.json",
 )  # fmt: skip
-"""All that a run leaves in its folder, last first; --overwrite deletes this in this order, and nothing else."""
+"""All that a run leaves in its folder, last first, but for the further networks of an ensemble (denoiser_2, …); --overwrite
+deletes this in this order, and nothing else."""
 
 
 @dataclass
@@ -89,8 +90,10 @@ def check(job: Run) -> None:
         raise InputError("chunk and steps must be at least 1 and crop at least 16; leave them out to use the defaults")
     if job.config.network.lattice_spacing != 16:
         raise InputError(f"lattice-spacing is {job.config.network.lattice_spacing}; only 16 is supported")
-    if job.config.denoise.dropout_draws and not job.config.network.dropout_rate:
-        raise InputError("dropout draws need dropout in training as well: --dropout-rate 0.1, or --dropout-draws 0")
+    if job.config.denoise.uncertainty == "dropout" and not job.config.network.dropout_rate:
+        raise InputError("dropout is needed in training as well: --dropout-rate 0.1, or --uncertainty lowrank")
+    if job.config.denoise.uncertainty != "lowrank" and job.config.denoise.passes < 2:
+        raise InputError(f"passes is {job.config.denoise.passes}; a spread needs at least 2: --passes 4")
 
 
 def claim(folder: Path, overwrite: bool) -> None:
@@ -100,7 +103,8 @@ def claim(folder: Path, overwrite: bool) -> None:
             raise InputError(f"{folder} exists and is not a udenoise run; give another folder: -o OTHER")
         if not overwrite:
             raise InputError(f"{folder} holds a run already; pass --overwrite to start anew, or another -o")
-        forget(folder, *WRITTEN, *(f"{name}.part" for name in WRITTEN))
+        networks = [path.name for path in folder.glob("denoiser_*")]
+        forget(folder, *networks, *WRITTEN, *(f"{name}.part" for name in WRITTEN))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

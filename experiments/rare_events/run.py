@@ -17,7 +17,7 @@ from experiments.movies import reported
 
 BINS = ((3.0, 5.0), (5.0, 8.0), (8.0, 13.0), (13.0, 100.0))
 FALSE_ALARM = 1e-3
-SHOWN = ("raw", "temporal-gaussian", "pmd", "deepinterpolation-small", table.OURS, table.INNOVATIONS)
+SHOWN = ("raw", "temporal-gaussian", "pmd", "deepinterpolation-small", table.OURS, table.WITHOUT)
 KEPT = {"method": "{}", **{f"SNR {a:g}–{b:g}": "{:.2f}" for a, b in BINS}, "dendritic": "{:.2f}", "cell fires once": "{:.2f}",
         "pair comes apart": "{:.2f}"}  # fmt: skip
 FOUND = {"method": "{}", **{f"SNR {a:g}–{b:g}": "{:.0%}" for a, b in BINS}}

@@ -118,7 +118,7 @@ def prepared(folder: Path, draws: int) -> tuple[inference.Inference, Recalibrati
     net, about = udenoise.load_denoiser(folder / "denoiser"), read_json(folder / "calibration.json")
     rois = load_rois_npz(folder / "rois.npz")
     regions = lay_out((rois,), net.config.lattice_spacing, recording.noise.kernel)
-    config = udenoise.DenoiseConfig(dropout_draws=draws)
+    config = udenoise.DenoiseConfig(uncertainty="dropout" if draws else "lowrank", passes=max(draws, 1))
     by = Recalibration(about["factor_shared"], about["factor_pixel"])
     return inference.prepare(recording, net, config, regions), by
 

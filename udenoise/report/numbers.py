@@ -11,6 +11,7 @@ from udenoise.io import Movie
 from udenoise.report.pictures import Moments
 from udenoise.report.series import blocks, chosen_levels
 from udenoise.report.sources import Sources, roi_names
+from udenoise.report.trust import trust
 
 _NOISE = (
     "gain",
@@ -53,6 +54,9 @@ def report_numbers(sources: Sources, movie: Movie, moments: Moments) -> Json:
             "pixel_error": pixel_error(sources, moments),
             "training": training_summary(sources.training),
             "calibration": calibration_summary(sources.calibration),
+            "trust": trust(
+                sources.calibration, sources.noise, list(roi_names(sources)) if sources.traces is not None else []
+            ),
             "traces": trace_summary(rois, sources),
             "per_roi": rois,
             "timing_s": sources.timing,

@@ -36,6 +36,7 @@ def render(numbers: Json, data: Json) -> str:
         "warnings": _box("About the recording", "warning", numbers["warnings"]),
         "missing": _box("Missing from this report", "note", numbers["missing"]),
         "tables": _tables(numbers),
+        "trust": _trust(numbers["trust"]),
         "data": inert(data),
         "plotly": plotly,
         "script": script,
@@ -80,6 +81,24 @@ def _box(title: str, kind: str, sentences: list[str]) -> str:
         return ""
     items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
     return f'<section class="box {kind}" aria-label="{title}"><h2>{title}</h2><ul>{items}</ul></section>'
+
+
+def _trust(trust: Json | None) -> str:
+    """Words and tables that need no script."""
+    if trust is None:
+        return "<p>Without ROIs there is nothing to check here.</p>"
+    words = "".join(f"<li>{html.escape(reason)}</li>" for reason in trust["reasons"])
+    share = {row["frames"]: _measured(row) for row in trust["activity"]}
+    lags = {f"{row['lag']} frames": _measured(row) for row in trust["lags"]}
+    tables = (
+        _table("Error variance by expected error, in units of the noise's: predicted, measured", share) if share else ""
+    )
+    tables += _table("Correlation of errors some frames apart: predicted, measured", lags) if lags else ""
+    return f'<p><strong>{html.escape(trust["verdict"])}</strong></p><ul>{words}</ul><div class="tables">{tables}</div>'
+
+
+def _measured(row: Json) -> str:
+    return f"{row['predicted']:.3g}, {row['measured']:.3g} ± {row['se']:.1g}"
 
 
 def _tables(numbers: Json) -> str:

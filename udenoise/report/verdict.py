@@ -15,6 +15,7 @@ def verdict(numbers: Json) -> list[str]:
         _noise(numbers["noise"]),
         _pixels(numbers["pixel_error"]),
         _traces(numbers["traces"]),
+        (numbers.get("trust") or {}).get("verdict", ""),
         _calibration(numbers["calibration"]),
         _nu(numbers["traces"]),
         _warnings(numbers["warnings"]) if numbers["noise"] else "",

@@ -1,0 +1,63 @@
+"""The least error that any filter of the whole movie can have that knows every footprint, every spectrum and the noise.
+
+The simulated field is `rest + Φ a(t)` with K components; projected on them the movie is `Φᵀ N⁻¹ (y − rest)`, and nothing about
+a is lost. Frequency by frequency the Wiener estimate is `(S⁻¹ + G)⁻¹ Φᵀ N⁻¹ y`, `G = Φᵀ N⁻¹ Φ`, and its error covariance
+`(S⁻¹ + G)⁻¹` (Kay 1993, ch. 12), with the components' own power spectra S, smoothed over 31 frequencies. It is linear: what can
+be known beyond it is that transients are positive, sparse and of one shape.
+"""
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg import toeplitz
+from scipy.ndimage import convolve1d, uniform_filter1d
+
+from experiments import bench
+from udenoise.config import SimulationConfig
+from udenoise.simulate.detector import detector_taps
+from udenoise.simulate.scene import Scene, draw_scene
+
+SMOOTH = 31
+"""Frequencies over which spectra are averaged."""
+
+
+def linear_bound(config: SimulationConfig, scene: bench.Scene) -> float | None:
+    """Expected mean squared error of the ROIs' fluorescence (counts²); None for a movie with motion."""
+    drawn = draw_scene(config)
+    if drawn.margin:
+        return None
+    footprints, precision = _seen(config, drawn, scene.clean.mean(0, dtype=np.float64))
+    light = drawn.activity.astype(float) * drawn.brightness
+    spectra = _spectra(light)
+    weights = scene.weights.reshape(len(scene.weights), -1).astype(float) @ footprints
+    T = light.shape[1]
+    each = [_error(weights, precision, power) for power in spectra.T]
+    twice = np.where((np.arange(len(each)) == 0) | ((T % 2 == 0) & (np.arange(len(each)) == len(each) - 1)), 1, 2)
+    return float((np.array(each) * twice[:, None]).sum(0).mean() / T)
+
+
+def _seen(config: SimulationConfig, drawn: Scene, mean: np.ndarray) -> tuple[Float[np.ndarray, "P K"], np.ndarray]:
+    """Footprints in counts after the detector, and `Φᵀ N⁻¹ Φ`."""
+    taps = detector_taps(config.correlation_x, config.detector.bandwidth_px)
+    raw = config.gain * drawn.footprints.toarray().reshape(config.height, config.width, -1)
+    seen = convolve1d(raw, taps[::-1], axis=1, mode="nearest").reshape(config.height * config.width, -1)
+    gain = config.gain * config.excess_noise * float(taps @ taps)
+    variance = gain * (mean.ravel() - config.offset) + config.read_noise**2
+    white = (seen / np.sqrt(variance)[:, None]).reshape(config.height, config.width, -1)
+    correlation = np.zeros(config.width)
+    lags = np.correlate(taps, taps, "full")[len(taps) - 1 :] / (taps @ taps)
+    correlation[: len(lags)] = lags
+    undone = np.einsum("ij,yjk->yik", np.linalg.inv(toeplitz(correlation)), white)
+    return seen, np.einsum("yik,yil->kl", white, undone)
+
+
+def _spectra(light: Float[np.ndarray, "K T"]) -> Float[np.ndarray, "K frequencies"]:
+    about = light - light.mean(1, keepdims=True)
+    power = np.abs(np.fft.rfft(about, axis=1)) ** 2 / light.shape[1]
+    return uniform_filter1d(power, SMOOTH, axis=1, mode="nearest") + 1e-12
+
+
+def _error(weights: np.ndarray, precision: np.ndarray, power: Float[np.ndarray, "K"]) -> Float[np.ndarray, "N"]:
+    """`wᵀ (S⁻¹ + G)⁻¹ w` at one frequency."""
+    root = np.sqrt(power)
+    inside = np.eye(len(root)) + root[:, None] * precision * root
+    return np.einsum("nk,kn->n", weights * root, np.linalg.solve(inside, (weights * root).T))

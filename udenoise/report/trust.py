@@ -1,0 +1,163 @@
+"""Is it calibrated? Predicted against measured errors of this movie, without ground truth, and what follows from it in words."""
+
+from typing import Any
+
+import numpy as np
+
+from udenoise.arrays import Json
+
+ENOUGH = 0.35
+"""Relative standard error of the measured error variance above which a movie cannot be judged."""
+TRUE_WITHIN = 0.2
+"""Measured over predicted error variance this far from 1 moves the coverage of a 95 % corridor by two per cent."""
+SIGNIFICANT = 2.5
+"""Standard errors beyond that before a difference counts."""
+REGION_DOUBT = 0.02
+"""Doubt about each region's noise variance, which looks like error (`roi_error.OWN_DOUBT`)."""
+MISFIT = 4.0
+"""Factor between what the network states and what is measured beyond which it does not fit the movie."""
+LITTLE_GAIN = 0.5
+"""Error variance over noise variance above which little was gained."""
+WHITE = -0.5
+"""Lag-1 correlation of the frame differences of white noise."""
+WHITE_WITHIN = 0.02
+GROUPS = ("least half", "50–80 %", "80–90 %", "90–97 %", "97–99 %", "largest 1 %")
+"""Frames by their expected error (`roi_error.GROUPS`)."""
+NAMED = 5
+"""ROIs that are named before the rest is counted."""
+
+
+def trust(calibration: Json | None, noise: Json | None, names: list[str]) -> Json | None:
+    """Tables by activity and by lag, reasons for doubt, and one sentence; None without ROIs."""
+    roi = (calibration or {}).get("roi")
+    if not roi:
+        return None
+    activity, lags = _activity(roi), _lags(roi.get("lags"))
+    whole = _whole(roi)
+    off = [name for name, far in zip(names, _deviation(roi) > SIGNIFICANT + 0.5, strict=False) if far]
+    reasons = [
+        *_misfit(calibration), *_gain(roi), *_white(noise), *_level(whole), *_action(activity), *_regions(off, len(names)),
+    ]  # fmt: skip
+    return {
+        "verdict": _verdict(whole, reasons),
+        "reasons": reasons,
+        "ratio": whole[0],
+        "ratio_se": whole[1],
+        "activity": activity,
+        "lags": lags,
+        "rois_off": off,
+    }
+
+
+def _floats(values: Any) -> np.ndarray:
+    return np.array([np.nan if v is None else v for v in values or []], float)
+
+
+def _whole(roi: Json) -> tuple[float, float]:
+    """Measured over predicted error variance of all ROIs, and its standard error."""
+    predicted, measured, se = (_floats(roi[name]) for name in ("predicted", "measured", "measured_se"))
+    total = np.nansum(predicted)
+    return float(np.nansum(measured) / total), float(np.sqrt(np.nansum(se**2)) / total)
+
+
+def _activity(roi: Json) -> list[Json]:
+    groups = roi.get("groups") or {}
+    parts = [_floats(groups.get(name)) for name in ("predicted", "measured", "measured_se")]
+    return [
+        {"frames": name, "predicted": p, "measured": m, "se": s}
+        for name, p, m, s in zip(GROUPS, *parts, strict=False)
+        if np.isfinite([p, m, s]).all()
+    ]
+
+
+def _lags(lags: Json | None) -> list[Json]:
+    return (
+        [
+            dict(zip(("lag", "predicted", "measured", "se"), row, strict=True))
+            for row in zip(*lags.values(), strict=True)
+        ]
+        if lags
+        else []
+    )
+
+
+def _deviation(roi: Json) -> np.ndarray:
+    """Of each ROI's error as measured from its own prediction, in standard errors."""
+    measured, se, noise = (_floats(roi.get(name)) for name in ("measured", "measured_se", "noise"))
+    stated = _floats(roi.get("stated"))
+    if not len(stated) == len(measured) == len(noise):
+        return np.zeros(0)
+    return np.abs(measured - stated) / np.hypot(se, REGION_DOUBT * noise)
+
+
+def _misfit(calibration: Json) -> list[str]:
+    factor = calibration.get("factor_shared") or 1.0
+    if 1 / MISFIT <= factor <= MISFIT:
+        return []
+    size = f"{factor:.2g} times larger" if factor > 1 else f"{1 / factor:.2g} times smaller"
+    return [
+        f"The network does not fit this movie: its errors are {size} than it states; it was probably trained on another kind."
+    ]
+
+
+def _gain(roi: Json) -> list[str]:
+    noise, measured = _floats(roi.get("noise")), _floats(roi["measured"])
+    share = np.nansum(measured) / np.nansum(noise) if len(noise) else 0.0
+    return (
+        [f"Little was gained: the neighbouring frames leave {share:.0%} of the raw noise variance open."]
+        if share > LITTLE_GAIN
+        else []
+    )
+
+
+def _white(noise: Json | None) -> list[str]:
+    lag1 = (noise or {}).get("difference_lag1")
+    if lag1 is None or abs(lag1 - WHITE) <= WHITE_WITHIN:
+        return []
+    return [
+        "The noise of successive frames is not independent, on which every error bar here rests: they may be too narrow."
+    ]
+
+
+def _level(whole: tuple[float, float]) -> list[str]:
+    ratio, se = whole
+    if abs(ratio - 1) <= max(TRUE_WITHIN, SIGNIFICANT * se):
+        return []
+    return [
+        f"Errors are {'larger' if ratio > 1 else 'smaller'} than predicted: corridors are too {'narrow' if ratio > 1 else 'wide'}."
+    ]
+
+
+def _action(activity: list[Json]) -> list[str]:
+    """The frames with the largest expected errors, those of fast events."""
+    found = []
+    for row in activity[-2:]:
+        ratio, se = row["measured"] / row["predicted"], row["se"] / row["predicted"]
+        if abs(ratio - 1) > max(1.5 * TRUE_WITHIN, SIGNIFICANT * se):
+            word = "narrow" if ratio > 1 else "wide"
+            found.append(
+                f"In the frames with the largest expected errors ({row['frames']}) corridors are too {word}: measured over "
+                f"predicted variance is {ratio:.2g} ± {se:.1g}."
+            )
+    return found
+
+
+def _regions(off: list[str], count: int) -> list[str]:
+    if not off:
+        return []
+    named = ", ".join(off[:NAMED]) + (f" and {len(off) - NAMED} more" if len(off) > NAMED else "")
+    return [f"{len(off)} of {count} ROIs err otherwise than stated: {named}."]
+
+
+def _verdict(whole: tuple[float, float], reasons: list[str]) -> str:
+    if not np.isfinite(whole[1]) or whole[1] > ENOUGH:
+        return (
+            "Too few frames and ROIs to tell whether the corridors of this movie are true; they rest on what is usual."
+        )
+    if not reasons:
+        return f"The corridors of this movie can be trusted, as far as it tells itself (error variances to ± {whole[1]:.0%})."
+    return (
+        "The corridors of this movie can be trusted with the exceptions named here."
+        if len(reasons) < 3
+        else "Do not trust the corridors of this movie without a look at the reasons named here."
+    )
