@@ -1,14 +1,13 @@
 """Events that no neighbour foretold: amplitudes, error bars and false alarms against what was put in."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import correlated
 from scipy import stats
 
 from udenoise import innovation
-from udenoise.innovation import AFTER, BEFORE, Events, Residual, render, render_variance, search, spot, spread
+from udenoise.innovation import AFTER, BEFORE, Events, Residual, render, render_variance, spot, spread
 from udenoise.sampling import colour, spectrum_of
 
 SHAPE = (24, 40, 40)
@@ -26,6 +25,11 @@ def widths(residual, kernel=WHITE):
     return spread(innovation.add_spread(innovation.start_spread(residual.value.shape[1:]), residual), kernel)
 
 
+def look(residual, spreads) -> Events:
+    """All events of some frames."""
+    return innovation.search(residual, jax.tree.map(np.asarray, innovation.match(residual)), spreads)
+
+
 def one_event(frame=10, y=20, x=13, sigma=1.8, duration=2, amplitude=700.0):
     return Events(*(np.array([v]) for v in (frame, y, x, sigma, duration, amplitude, 1.0, 9.0)))
 
@@ -33,23 +37,28 @@ def one_event(frame=10, y=20, x=13, sigma=1.8, duration=2, amplitude=700.0):
 @pytest.mark.parametrize("photons", [0.1, 1.0, 8.0])
 def test_nothing_is_found_where_nothing_is(photons):
     residual = noise(0, photons, shape=(60, 64, 64))
-    assert len(search(residual, widths(residual)).frame) == 0
+    assert len(look(residual, widths(residual)).frame) == 0
 
 
 @pytest.mark.parametrize("photons", [0.1, 1.0, 8.0])
 def test_scores_of_skewed_counts_are_normal_far_out(photons):
     """Without the correction a z of 4.5 comes several times too often in dim movies."""
     residual = noise(1, photons, shape=(150, 100, 100))
-    best = innovation._best(residual, np.ones((3, 100, 100), np.float32))
+    ones, matched = np.ones((3, 100, 100), np.float32), innovation.match(residual)
+    largest, template = (np.asarray(part)[:-2] for part in innovation._best(matched, ones))
+    everywhere = np.nonzero(np.ones(template.shape, bool))
+    score = innovation._events(everywhere, template[everywhere], jax.tree.map(np.asarray, matched), ones).z
     few = stats.norm.isf(1e-4)
-    assert np.mean(best.score[:-2] > few) / 1e-4 < 9 * 1.2  # hardly more alarms than nine independent templates
-    assert photons > 1 or np.mean(best.z[:-2] > few) / 1e-4 > 12
-    one = np.asarray(innovation.normal_score(*_alone(residual, 1.8)))
+    assert np.mean(score > few) / 1e-4 < 9 * 1.2  # hardly more alarms than nine independent templates
+    assert photons > 1 or np.mean(largest > few) / 1e-4 > 12
+    one = innovation.normal_score(*_alone(residual, 1.8))
     assert np.mean(one > few) / 1e-4 == pytest.approx(1, abs=0.45)
 
 
 def _alone(residual, sigma):
-    heard, power, third = innovation._sums(jax.tree.map(jnp.asarray, residual), sigma)
+    heard, power, third = (
+        part[innovation.SIGMAS_PX.index(sigma)] for part in jax.tree.map(np.asarray, innovation.match(residual))
+    )
     return heard / np.sqrt(power), third / np.asarray(power) ** 1.5
 
 
@@ -62,7 +71,7 @@ def test_amplitude_is_the_least_squares_one():
     planted = one_event(amplitude=4000.0)
     residual = residual._replace(value=residual.value + render(planted, SHAPE), variance=variance)
     ones = np.ones((3, *SHAPE[1:]), np.float32)
-    found = search(residual, ones)
+    found = look(residual, ones)
     assert (found.frame[0], found.y[0], found.x[0], found.duration[0]) == (10, 20, 13, 2)
     k = render(found._replace(amplitude=np.eye(1, len(found.frame))[0]), SHAPE)
     precision = 1 / variance
@@ -79,7 +88,7 @@ def test_amplitudes_are_as_uncertain_as_stated(amplitude):
     true, base, z = render(one_event(amplitude=1.0), SHAPE), noise(0, photons=4.0), []
     for seed in range(40):
         counts = 100.0 * np.random.default_rng(seed).poisson((400 + amplitude * true) / 100)
-        found = search(base._replace(value=(counts - 400).astype(np.float32)), np.ones((3, *SHAPE[1:]), np.float32))
+        found = look(base._replace(value=(counts - 400).astype(np.float32)), np.ones((3, *SHAPE[1:]), np.float32))
         z.append(((render(found, SHAPE) * true).sum() / (true**2).sum() - amplitude) / found.amplitude_sd[0])
     assert np.mean(z) == pytest.approx(0, abs=0.5)
     assert 0.6 < np.std(z) < 1.4
@@ -90,7 +99,7 @@ def test_two_events_at_a_distance_are_both_found():
                                                    strict=True)))  # fmt: skip
     both = both._replace(amplitude=np.array([1500.0, 1500.0]))
     residual = noise(5)
-    found = search(residual._replace(value=residual.value + render(both, SHAPE)), widths(residual))
+    found = look(residual._replace(value=residual.value + render(both, SHAPE)), widths(residual))
     assert {(10, 20), (12, 30)} <= {(int(t), int(y)) for t, y in zip(found.frame, found.y, strict=True)}
 
 
@@ -104,7 +113,7 @@ def test_correlated_noise_widens_the_scores():
     found = widths(residual, kernel)
     expected = [1 + 0.6 * np.exp(-1 / (4 * sigma**2)) for sigma in innovation.SIGMAS_PX]
     assert found[:, 16:48, 16:48].mean((1, 2)) ** 2 == pytest.approx(expected, rel=0.05)
-    assert len(search(residual, found).frame) == 0
+    assert len(look(residual, found).frame) == 0
 
 
 def test_events_do_not_widen_the_spread():
@@ -132,6 +141,6 @@ def test_the_margin_is_enough():
     residual = residual._replace(value=value)
     ones = np.ones((3, 40, 40), np.float32)
     cut = Residual(*(part[14 - BEFORE : 20 + AFTER] for part in residual))
-    whole, part = search(residual, ones), innovation.shifted(search(cut, ones), 14 - BEFORE)
+    whole, part = look(residual, ones), innovation.shifted(look(cut, ones), 14 - BEFORE)
     inside = [{(t, y, x, s) for t, y, x, s in zip(*e[:4], strict=True) if 14 <= t < 20} for e in (whole, part)]
     assert inside[0] == inside[1] and len(inside[0]) >= 2

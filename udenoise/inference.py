@@ -14,7 +14,7 @@ from udenoise import innovation, network
 from udenoise.config import DenoiseConfig
 from udenoise.denoiser import Denoiser, predict
 from udenoise.errors import InputError
-from udenoise.innovation import Events, Residual, Spread
+from udenoise.innovation import Events, Matched, Residual, Spread
 from udenoise.likelihood import noise_in_whitened_units
 from udenoise.network import HALO, STRIDE, Prior
 from udenoise.posterior import Evidence, FramePosterior, Recalibration, ScaleMoments, fuse, recalibrated, scale_moments
@@ -205,6 +205,7 @@ class _Examined(NamedTuple):
     evidence: Evidence
     prior: Prior
     residual: Residual
+    matched: Matched
 
 
 def blind_residual(prior: Prior, evidence: Evidence, scale: Scaling) -> Residual:
@@ -226,29 +227,30 @@ def stream_with_events(
             if near not in held and 0 <= near < len(inference.recording.movie):
                 held[near] = _examine(inference, near, seed)
         held = {near: one for near, one in held.items() if near >= first - pad}
-        events = innovation.shifted(innovation.search(_around(held, first, size), widths), -innovation.BEFORE)
+        events = innovation.search(*_around(held, first, size), widths)
+        events = innovation.shifted(events, -innovation.BEFORE)
         yield first, *_fuse_apart(inference, held[first], by, events, min(size, stop - first))
 
 
 def _examine(inference: Inference, first: int, seed: int) -> _Examined:
     chunk = read_chunk(inference, first, inference.config.chunk)
     prior = predict_chunk(inference, chunk, seed)
-    return _Examined(
-        chunk.evidence, prior, jax.tree.map(np.asarray, inference.residual(prior=prior, evidence=chunk.evidence))
-    )
+    residual = inference.residual(prior=prior, evidence=chunk.evidence)
+    return _Examined(chunk.evidence, prior, *jax.tree.map(np.asarray, (residual, innovation.match(residual))))
 
 
-def _around(held: dict[int, _Examined], first: int, size: int) -> Residual:
+def _around(held: dict[int, _Examined], first: int, size: int) -> tuple[Residual, Matched]:
     """The residuals of a chunk with its margins; frames that there are not are of infinite variance."""
     before = innovation.BEFORE
     shape = (before + size + innovation.AFTER, *held[first].residual.value.shape[1:])
-    out = Residual(*(np.full(shape, nothing, np.float32) for nothing in (0.0, np.inf, 1.0)))
+    residual = Residual(*(np.full(shape, nothing, np.float32) for nothing in (0.0, np.inf, 1.0)))
+    matched = Matched(*np.zeros((3, len(innovation.SIGMAS_PX), *shape), np.float32))
     for near, one in held.items():
         there = np.arange(near, near + size) - first + before
         inside = (there >= 0) & (there < shape[0])
-        for whole, part in zip(out, one.residual, strict=True):
-            whole[there[inside]] = part[inside]
-    return out
+        for whole, part in zip((*residual, *matched), (*one.residual, *one.matched), strict=True):
+            whole[..., there[inside], :, :] = part[..., inside, :, :]
+    return residual, matched
 
 
 def _fuse_apart(
@@ -262,7 +264,7 @@ def _fuse_apart(
     regions = inference.regions
     heard = (None, None) if regions is None else innovation.in_regions(events, regions.index, regions.weight, shape)
     own = (events.frame >= 0) & (events.frame < kept)
-    found = Heard(Events(*(part[own] for part in events)), *(None if part is None else part[:kept] for part in heard))
+    found = Heard(innovation.some(events, own), *(None if part is None else part[:kept] for part in heard))
     return jax.tree.map(lambda x: np.asarray(x)[:kept], result), found
 
 

@@ -31,6 +31,8 @@ DURATIONS = (1, 2, 3)
 """How long they last, frames."""
 THRESHOLD = 5.5
 """Least |z|: of 10⁸ places without an event about four pass."""
+CANDIDATE = 3.0
+"""Least |z| for which it is asked how likely it is."""
 REACH = (2, 6, 6)
 """Frames, rows and columns around an event within which only the most significant one is taken in one pass."""
 PASSES = 8
@@ -69,12 +71,12 @@ class Residual(NamedTuple):
     gain: Float[np.ndarray, "F Y X"]
 
 
-class _Best(NamedTuple):
-    z: np.ndarray
-    score: np.ndarray
-    template: np.ndarray
-    amplitude: np.ndarray
-    sd: np.ndarray
+class Matched(NamedTuple):
+    """What the matched filter of each spot size hears in single frames: Σ k r/v, Σ k²/v and Σ k³ κ₃/v³, κ₃ = gain · v."""
+
+    heard: Float[np.ndarray, "S F Y X"]
+    power: Float[np.ndarray, "S F Y X"]
+    third: Float[np.ndarray, "S F Y X"]
 
 
 Spread = Float[np.ndarray, "S Y X"]
@@ -103,9 +105,8 @@ def add_spread(sums: tuple[Spread, int], residual: Residual) -> tuple[Spread, in
 
 @jax.jit
 def _clipped_power(residual: Residual) -> Float[Array, "S Y X"]:
-    parts = [_sums(residual, sigma) for sigma in SIGMAS_PX]
-    squares = [heard**2 / jnp.maximum(power, LEAST_POWER) for heard, power, _ in parts]
-    return jnp.stack([jnp.minimum(square, CLIP**2).sum(0) for square in squares])
+    heard, power, _ = match(residual)
+    return jnp.minimum(heard**2 / jnp.maximum(power, LEAST_POWER), CLIP**2).sum(1)
 
 
 def spread(sums: tuple[Spread, int], kernel: Float[np.ndarray, "ky kx"]) -> Spread:
@@ -116,52 +117,90 @@ def spread(sums: tuple[Spread, int], kernel: Float[np.ndarray, "ky kx"]) -> Spre
     return np.sqrt(np.maximum(smooth, np.maximum(least, 1.0)[:, None, None])).astype(np.float32)
 
 
-def search(residual: Residual, widths: Spread) -> Events:
-    """The events of successive frames, the most significant first of each neighbourhood; frames count from the first one."""
+def search(residual: Residual, matched: Matched, widths: Spread) -> Events:
+    """The events of successive frames, the most significant first of each neighbourhood; frames count from the first one.
+
+    `matched` is `match(residual)`, which a frame needs once however often it is searched.
+    """
     left, found = residual.value.copy(), []
     for _ in range(PASSES):
-        best = _Best(*map(np.asarray, _best(residual._replace(value=left), widths)))
-        size = np.where(np.abs(best.score) > THRESHOLD, np.abs(best.z), 0.0)
-        largest = ndimage.maximum_filter(size, [2 * reach + 1 for reach in REACH], mode="constant")
-        at = np.nonzero((size > 0) & (size == largest))
-        events = _events(at, best)
-        left -= render(events, left.shape)
+        events = _most_significant(matched, widths)
         found.append(events)
         if not len(events.frame):
             break
+        left -= render(events, left.shape)
+        matched = matched._replace(heard=_heard(residual._replace(value=left)))
     return Events(*(np.concatenate(part) for part in zip(*found, strict=True)))
 
 
-def _events(at: tuple[np.ndarray, ...], best: _Best) -> Events:
-    size, duration = np.divmod(best.template[at], len(DURATIONS))
-    sigma, frames = np.array(SIGMAS_PX)[size], np.array(DURATIONS)[duration]
-    return Events(*at, sigma, frames, best.amplitude[at], best.sd[at], best.score[at])
+def _most_significant(matched: Matched, widths: Spread) -> Events:
+    """Events beyond the threshold that are the largest of their neighbourhoods."""
+    z, template = map(np.asarray, _best(matched, widths))
+    at = np.nonzero(z > CANDIDATE)
+    events = _events(at, template[at], matched, widths)
+    kept = np.abs(events.z) > THRESHOLD
+    size = np.zeros(z.shape, np.float32)
+    size[tuple(part[kept] for part in at)] = z[at][kept]
+    if kept.any():
+        largest = ndimage.maximum_filter(size, [2 * reach + 1 for reach in REACH], mode="constant")
+        kept &= size[at] == largest[at]
+    return some(events, kept)
+
+
+def _events(at: tuple[np.ndarray, ...], template: np.ndarray, matched: Matched, widths: Spread) -> Events:
+    """What the templates measure at these places."""
+    size, duration = np.divmod(template.astype(int), len(DURATIONS))
+    frames = np.array(DURATIONS)[duration]
+    t, y, x = at
+    heard, power, third = (_summed(np.asarray(part), size, at, frames) for part in matched)
+    power, width = np.maximum(power, LEAST_POWER), widths[size, y, x]
+    score = normal_score(heard / np.sqrt(power) / width, third / power**1.5 / width)
+    amplitude = heard / power
+    sd = np.sqrt(width**2 / power + np.maximum(amplitude, 0) * third / power**2)
+    return Events(t, y, x, np.array(SIGMAS_PX)[size], frames, amplitude, sd, score)
+
+
+def _summed(part: np.ndarray, size: np.ndarray, at: tuple[np.ndarray, ...], frames: np.ndarray) -> np.ndarray:
+    """Over the frames of each event; past the last there are none."""
+    t, y, x = at
+    F = part.shape[1]
+    each = [
+        np.where((d < frames) & (t + d < F), part[size, np.minimum(t + d, F - 1), y, x], 0.0)
+        for d in range(DURATIONS[-1])
+    ]
+    return np.sum(each, axis=0, dtype=np.float64)
 
 
 @jax.jit
-def _best(residual: Residual, widths: Array) -> _Best:
-    """At every place the template with the largest |z|, that is the likeliest, if it began there."""
-    kinds = _Best(jnp.float32, jnp.float32, jnp.int8, jnp.float32, jnp.float32)
-    out = _Best(*(jnp.zeros(residual.value.shape, kind) for kind in kinds))
-    for s, sigma in enumerate(SIGMAS_PX):
-        sums = _sums(residual, sigma)
+def _best(matched: Matched, widths: Array) -> tuple[Float[Array, "F Y X"], Int[Array, "F Y X"]]:
+    """At every place the largest |z| and the template that has it, the likeliest, if it began there."""
+    shape = matched.heard.shape[1:]
+    largest, template = jnp.zeros(shape), jnp.zeros(shape, jnp.int8)
+    for s in range(len(SIGMAS_PX)):
         for d, duration in enumerate(DURATIONS):
-            heard, power, third = (_over_time(part, duration) for part in sums)
-            power = jnp.maximum(power, LEAST_POWER)
-            z = heard / jnp.sqrt(power) / widths[s]
-            score, amplitude = normal_score(z, third / power**1.5 / widths[s]), heard / power
-            sd = jnp.sqrt(widths[s] ** 2 / power + jnp.maximum(amplitude, 0) * third / power**2)
-            new = _Best(z, score, jnp.int8(s * len(DURATIONS) + d), amplitude, sd)
-            better = jnp.abs(z) > jnp.abs(out.z)
-            out = _Best(*(jnp.where(better, one, other) for one, other in zip(new, out, strict=True)))
-    return out
+            heard, power = _over_time(matched.heard[s], duration), _over_time(matched.power[s], duration)
+            z = jnp.abs(heard) * jax.lax.rsqrt(jnp.maximum(power, LEAST_POWER)) / widths[s]
+            better = z > largest
+            largest = jnp.where(better, z, largest)
+            template = jnp.where(better, jnp.int8(s * len(DURATIONS) + d), template)
+    return largest, template
 
 
-def _sums(residual: Residual, sigma_px: float) -> tuple[Array, Array, Array]:
-    """Σ k r/v, Σ k²/v and Σ k³ κ₃/v³ in every frame, κ₃ = gain · v."""
-    precision, line = 1 / residual.variance, _line(sigma_px)
+@jax.jit
+def match(residual: Residual) -> Matched:
+    """The matched filter's sums in every frame."""
+    precision = 1 / residual.variance
+    lines = [_line(sigma) for sigma in SIGMAS_PX]
+    power = [_blur(precision, line**2) for line in lines]
+    third = [_blur(residual.gain * precision**2, line**3) for line in lines]
+    return Matched(_heard(residual), jnp.stack(power), jnp.stack(third))
+
+
+@jax.jit
+def _heard(residual: Residual) -> Float[Array, "S F Y X"]:
+    precision = 1 / residual.variance
     seen = jnp.where(precision > 0, residual.value * precision, 0.0)
-    return _blur(seen, line), _blur(precision, line**2), _blur(residual.gain * precision**2, line**3)
+    return jnp.stack([_blur(seen, _line(sigma)) for sigma in SIGMAS_PX])
 
 
 def _blur(frames: Array, line: np.ndarray) -> Array:
@@ -179,11 +218,11 @@ def _over_time(frames: Array, duration: int) -> Array:
     return sum(padded[d : d + len(frames)] for d in range(duration))
 
 
-def normal_score(z: Array, skewness: Array) -> Array:
+def normal_score(z: Float[np.ndarray, "*n"], skewness: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
     """The standard normal quantile of a standardised variable with this skewness, taken as Gamma (Wilson & Hilferty 1931)."""
-    k = 4 / jnp.maximum(skewness, 1e-3) ** 2
-    ratio = jnp.maximum(1 + z / jnp.sqrt(k), 0.0)
-    return 3 * jnp.sqrt(k) * (jnp.cbrt(ratio) - 1 + 1 / (9 * k))
+    k = 4 / np.maximum(skewness, 1e-3) ** 2
+    ratio = np.maximum(1 + z / np.sqrt(k), 0.0)
+    return 3 * np.sqrt(k) * (np.cbrt(ratio) - 1 + 1 / (9 * k))
 
 
 def render(events: Events, shape: tuple[int, int, int]) -> Float[np.ndarray, "F Y X"]:
@@ -211,13 +250,18 @@ def in_regions(
     """What the events add to the regions' means (counts), and its variance (counts²)."""
     added, variance = np.zeros((2, shape[0], *index.shape[:2]))
     for e in range(len(events.frame)):
-        one = Events(*(part[e : e + 1] for part in events))
+        one = some(events, np.array([e]))
         alone = one._replace(frame=np.zeros(1, int), duration=np.ones(1, int))
         share = (render(alone, (1, *shape[1:]))[0].ravel()[index] * weight).sum(-1)
         span = slice(max(int(one.frame[0]), 0), max(int(one.frame[0] + one.duration[0]), 0))
         added[span] += share
         variance[span] += (share * (one.amplitude_sd[0] / one.amplitude[0])) ** 2
     return added, variance
+
+
+def some(events: Events, which: np.ndarray) -> Events:
+    """Those that are chosen, by position or by truth."""
+    return Events(*(part[which] for part in events))
 
 
 def shifted(events: Events, frames: int) -> Events:
@@ -229,10 +273,4 @@ def joined(parts: list[Events]) -> Events:
     """All events in order of their first frames."""
     whole = Events(*(np.concatenate(part) for part in zip(*parts, strict=True)))
     order = np.lexsort((whole.x, whole.y, whole.frame))
-    return Events(*(part[order] for part in whole))
-
-
-def none() -> Events:
-    """No events."""
-    kinds = Events(int, int, int, float, int, float, float, float)
-    return Events(*(np.zeros(0, kind) for kind in kinds))
+    return some(whole, order)
