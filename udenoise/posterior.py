@@ -29,8 +29,8 @@ hear more than it does: the best gain, measured with the truth on simulated movi
 SQUARE_ERROR = np.array([1.0, 0.70, 0.43, 0.225, 0.115])
 """Error variance of the mean of a square (`likelihood.SCALES`) over that of a pixel: of blind predictions of the simulated
 movies that settings are chosen on, which agree within a tenth."""
-SHAPE_DOUBT = 0.2
-"""Relative error of that in another movie."""
+SHAPE_DOUBT, TILT = 0.1, 0.1
+"""Relative error of that in another movie, of each square by itself and growing from each square to the next larger one."""
 
 
 class Recalibration(NamedTuple):
@@ -202,8 +202,12 @@ def pixel_error(
     measured: Float[np.ndarray, "scales"], noise: Float[np.ndarray, "scales"], doubt: Float[np.ndarray, "scales"]
 ) -> float:
     """Error variance of single pixels from that of squares: a pixel's own is lost in the doubt about its noise, but errors of
-    squares fall with their side in much the same way in every movie (`SQUARE_ERROR`). In the unit of `measured`."""
-    level = np.maximum(np.median(measured / SQUARE_ERROR), 1e-4 * noise[0])
-    weight = 1 / (doubt**2 + (SHAPE_DOUBT * level * SQUARE_ERROR) ** 2)
-    found = np.sum(weight * SQUARE_ERROR * measured) / np.sum(weight * SQUARE_ERROR**2)
-    return float(max(found, 0.2 * level))
+    squares fall with their side in much the same way in every movie (`SQUARE_ERROR`), or in one that is tilted: the larger of the
+    two counts. In the unit of `measured`."""
+    level = max(float(np.median(measured / SQUARE_ERROR)), 1e-4 * float(noise[0]))
+    weight = 1 / np.hypot(doubt, SHAPE_DOUBT * level * SQUARE_ERROR)
+    usual, tilt = SQUARE_ERROR * weight, SQUARE_ERROR * weight * np.arange(len(noise))
+    as_usual = usual @ (measured * weight) / (usual @ usual)
+    rows = np.vstack([np.stack([usual, tilt], axis=1), [0.0, 1 / (TILT * level)]])
+    tilted = np.linalg.lstsq(rows, np.append(measured * weight, 0.0), rcond=None)[0][0]
+    return float(max(as_usual, tilted, 0.2 * level))
