@@ -34,7 +34,7 @@ def one_event(frame=10, y=20, x=13, sigma=1.8, duration=2, amplitude=700.0):
     return Events(*(np.array([v]) for v in (frame, y, x, sigma, duration, amplitude, 1.0, 9.0)))
 
 
-@pytest.mark.parametrize("photons", [0.1, 1.0, 8.0])
+@pytest.mark.parametrize("photons", [0.05, 0.1, 1.0, 8.0])
 def test_nothing_is_found_where_nothing_is(photons):
     residual = noise(0, photons, shape=(60, 64, 64))
     assert len(look(residual, widths(residual)).frame) == 0

@@ -24,6 +24,16 @@ def test_first_code_block_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+def test_error_bars_on_anything(tmp_path, monkeypatch, capsys):
+    """The second block, on the run that the first one leaves."""
+    blocks = re.findall(r"^```python\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    for code in blocks[:2]:
+        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    said = capsys.readouterr().out
+    assert "amplitude" in said and "correlation" in said and "95 % corridor from" in said and "nan" not in said
+
+
 def helped(*command: str) -> str:
     """--help as a user sees it."""
     line = [sys.executable, "-m", "udenoise", *command, "--help"]
@@ -44,7 +54,7 @@ def test_flags_exist():
     assert [flag for flag in sorted(shown) if not re.search(rf"{flag}\b", said)] == []
     named = {field.name for group in vars(config).values() if dataclasses.is_dataclass(group)
              for field in dataclasses.fields(group)}  # fmt: skip
-    assert {flag[2:].replace("-", "_") for flag in shown} - named <= {
+    assert {flag[2:].removeprefix("no-").replace("-", "_") for flag in shown} - named <= {
         "rois", "output", "overwrite", "init_from", "denoiser",
     }  # fmt: skip
 

@@ -219,10 +219,13 @@ def _over_time(frames: Array, duration: int) -> Array:
 
 
 def normal_score(z: Float[np.ndarray, "*n"], skewness: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
-    """The standard normal quantile of a standardised variable with this skewness, taken as Gamma (Wilson & Hilferty 1931)."""
+    """The standard normal quantile of a standardised variable with this skewness, taken as Gamma (Wilson & Hilferty 1931).
+
+    Below the mean z itself, which says too little, never too much: counts end at no photon at all, where a Gamma variable does not.
+    """
     k = 4 / np.maximum(skewness, 1e-3) ** 2
     ratio = np.maximum(1 + z / np.sqrt(k), 0.0)
-    return 3 * np.sqrt(k) * (np.cbrt(ratio) - 1 + 1 / (9 * k))
+    return np.where(z > 0, 3 * np.sqrt(k) * (np.cbrt(ratio) - 1 + 1 / (9 * k)), z)
 
 
 def render(events: Events, shape: tuple[int, int, int]) -> Float[np.ndarray, "F Y X"]:

@@ -1,6 +1,7 @@
 """Traces and ROIs as they stand in the run folder: zarr for programs, CSV for spreadsheets."""
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -140,6 +141,9 @@ class Draws:
 
     def __len__(self) -> int:
         return self.count
+
+    def __iter__(self) -> Iterator[Float[np.ndarray, "N T"]]:
+        return (self[s] for s in range(self.count))
 
     def __getitem__(self, s: int) -> Float[np.ndarray, "N T"]:
         if not 0 <= s < self.count:
