@@ -35,11 +35,10 @@ def trust(calibration: Json | None, noise: Json | None, names: list[str]) -> Jso
     activity, lags = _activity(roi), _lags(roi.get("lags"))
     whole = _whole(roi)
     off = [name for name, far in zip(names, _deviation(roi) > SIGNIFICANT + 0.5, strict=False) if far]
-    reasons = [
-        *_misfit(calibration), *_gain(roi), *_white(noise), *_level(whole), *_action(activity), *_regions(off, len(names)),
-    ]  # fmt: skip
+    grave = [*_misfit(calibration), *_gain(roi), *_white(noise), *_level(whole)]
+    reasons = [*grave, *_action(activity), *_regions(off, len(names))]
     return {
-        "verdict": _verdict(whole, reasons),
+        "verdict": _verdict(whole, grave, reasons),
         "reasons": reasons,
         "ratio": whole[0],
         "ratio_se": whole[1],
@@ -149,15 +148,15 @@ def _regions(off: list[str], count: int) -> list[str]:
     return [f"{len(off)} of {count} ROIs err otherwise than stated: {named}."]
 
 
-def _verdict(whole: tuple[float, float], reasons: list[str]) -> str:
+def _verdict(whole: tuple[float, float], grave: list[str], reasons: list[str]) -> str:
     if not np.isfinite(whole[1]) or whole[1] > ENOUGH:
         return (
             "Too few frames and ROIs to tell whether the corridors of this movie are true; they rest on what is usual."
         )
-    if not reasons:
-        return f"The corridors of this movie can be trusted, as far as it tells itself (error variances to ± {whole[1]:.0%})."
+    if grave:
+        return "Do not trust the corridors of this movie without a look at the reasons named here."
+    if reasons:
+        return "The corridors of this movie can be trusted with the exceptions named here."
     return (
-        "The corridors of this movie can be trusted with the exceptions named here."
-        if len(reasons) < 3
-        else "Do not trust the corridors of this movie without a look at the reasons named here."
+        f"The corridors of this movie can be trusted, as far as it tells itself (error variances to ± {whole[1]:.0%})."
     )
