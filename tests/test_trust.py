@@ -37,9 +37,9 @@ GROUPS = ROI["groups"]
 
 
 @pytest.mark.parametrize(("changes", "told"), [
-    ({"measured": [1.4] * N, "stated": [1.4] * N}, "too narrow"),
-    ({"measured": [0.5] * N, "stated": [0.5] * N}, "too wide"),
-    ({"groups": GROUPS | {"measured": [*GROUPS["measured"][:5], 6.0]}}, r"largest 1 %\) corridors are too narrow"),
+    ({"groups": GROUPS | {"measured": [1.5 * v for v in GROUPS["measured"]]}}, "larger than predicted: corridors are too narrow"),
+    ({"groups": GROUPS | {"measured": [0.5 * v for v in GROUPS["measured"]]}}, "smaller than predicted: corridors are too wide"),
+    ({"groups": GROUPS | {"predicted": [*GROUPS["predicted"][:5], 1.0]}}, r"largest 1 %\) corridors are too narrow"),
     ({"groups": GROUPS | {"measured": [*GROUPS["measured"][:4], 0.4, 3.0]}}, r"97–99 %\) corridors are too wide"),
     ({"measured": [4.0, *[1.0] * (N - 1)]}, "1 of 40 ROIs err otherwise than stated: cell 0"),
     ({"noise": [1.5] * N}, "Little was gained"),
@@ -56,7 +56,18 @@ def test_a_network_from_elsewhere_and_noise_that_lasts():
 
 
 def test_chance_is_no_reason_and_few_frames_no_verdict():
-    shaky = judged({"measured": [1.5] * N, "stated": [1.5] * N, "measured_se": [2.0] * N})
+    doubt = [0.3 * v for v in GROUPS["measured"]]
+    shaky = judged({"groups": GROUPS | {"measured": [1.3 * v for v in GROUPS["measured"]], "measured_se": doubt}})
     assert shaky["reasons"] == []
-    assert "Too few frames" in judged({"measured_se": [5.0] * N})["verdict"]
+    lost = judged({"groups": GROUPS | {"measured_se": [v for v in GROUPS["measured"]]}})
+    assert "Too few frames" in lost["verdict"]
     assert trust(None, WHITE, []) is None and trust({"roi": {}}, WHITE, []) is None
+
+
+def test_what_the_frame_itself_corrects_does_not_matter():
+    """A blind prediction that errs by ten or by thirty times the noise is overruled alike."""
+    huge = {
+        name: [*GROUPS[name][:5], value]
+        for name, value in (("predicted", 30.0), ("measured", 10.0), ("measured_se", 0.5))
+    }
+    assert judged({"groups": huge})["reasons"] == []

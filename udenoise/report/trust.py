@@ -22,7 +22,8 @@ WHITE = -0.5
 """Lag-1 correlation of the frame differences of white noise."""
 WHITE_WITHIN = 0.02
 GROUPS = ("least half", "50–80 %", "80–90 %", "90–97 %", "97–99 %", "largest 1 %")
-"""Frames by their expected error (`roi_error.GROUPS`)."""
+SHARES = (0.5, 0.3, 0.1, 0.07, 0.02, 0.01)
+"""Frames by their expected error (`roi_error.GROUPS`), and their shares."""
 NAMED = 5
 """ROIs that are named before the rest is counted."""
 
@@ -33,8 +34,8 @@ def trust(calibration: Json | None, noise: Json | None, names: list[str]) -> Jso
     if not roi:
         return None
     activity, lags = _activity(roi), _lags(roi.get("lags"))
-    whole = _whole(roi)
-    off = [name for name, far in zip(names, _deviation(roi) > SIGNIFICANT + 0.5, strict=False) if far]
+    whole = _whole(activity)
+    off = [name for name, far in zip(names, _deviating(roi), strict=False) if far]
     grave = [*_misfit(calibration), *_gain(roi), *_white(noise), *_level(whole)]
     reasons = [*grave, *_action(activity), *_regions(off, len(names))]
     return {
@@ -52,11 +53,20 @@ def _floats(values: Any) -> np.ndarray:
     return np.array([np.nan if v is None else v for v in values or []], float)
 
 
-def _whole(roi: Json) -> tuple[float, float]:
-    """Measured over predicted error variance of all ROIs, and its standard error."""
-    predicted, measured, se = (_floats(roi[name]) for name in ("predicted", "measured", "measured_se"))
-    total = np.nansum(predicted)
-    return float(np.nansum(measured) / total), float(np.sqrt(np.nansum(se**2)) / total)
+def _heard(ratio: Any) -> Any:
+    """Error variance over the noise's after the frame itself has been heard, from that of the blind prediction: v/(1 + v). Where a
+    blind prediction errs by more than the noise, it does not matter by how much."""
+    return np.maximum(ratio, 0) / (1 + np.maximum(ratio, 0))
+
+
+def _whole(activity: list[Json]) -> tuple[float, float]:
+    """Measured over predicted error variance of all frames, once they are heard, and its standard error."""
+    share = np.array([SHARES[GROUPS.index(row["frames"])] for row in activity])
+    parts = (np.array([row[name] for row in activity]) for name in ("predicted", "measured", "se"))
+    predicted, measured, se = parts
+    total = share @ _heard(predicted) if len(activity) else np.nan
+    doubt = se / (1 + np.maximum(measured, 0)) ** 2
+    return float(share @ _heard(measured) / total), float(np.sqrt(np.sum((share * doubt) ** 2)) / total)
 
 
 def _activity(roi: Json) -> list[Json]:
@@ -80,13 +90,13 @@ def _lags(lags: Json | None) -> list[Json]:
     )
 
 
-def _deviation(roi: Json) -> np.ndarray:
-    """Of each ROI's error as measured from its own prediction, in standard errors."""
-    measured, se, noise = (_floats(roi.get(name)) for name in ("measured", "measured_se", "noise"))
-    stated = _floats(roi.get("stated"))
+def _deviating(roi: Json) -> np.ndarray:
+    """ROIs whose measured error is not what is stated, by more than chance, and by more than a corridor can bear."""
+    measured, se, noise, stated = (_floats(roi.get(name)) for name in ("measured", "measured_se", "noise", "stated"))
     if not len(stated) == len(measured) == len(noise):
-        return np.zeros(0)
-    return np.abs(measured - stated) / np.hypot(se, REGION_DOUBT * noise)
+        return np.zeros(0, bool)
+    beyond_chance = np.abs(measured - stated) > (SIGNIFICANT + 0.5) * np.hypot(se, REGION_DOUBT * noise)
+    return beyond_chance & (np.abs(_heard(measured / noise) / _heard(stated / noise) - 1) > 1.5 * TRUE_WITHIN)
 
 
 def _misfit(calibration: Json) -> list[str]:
@@ -131,7 +141,8 @@ def _action(activity: list[Json]) -> list[str]:
     """The frames with the largest expected errors, those of fast events."""
     found = []
     for row in activity[-2:]:
-        ratio, se = row["measured"] / row["predicted"], row["se"] / row["predicted"]
+        expected = _heard(row["predicted"])
+        ratio, se = _heard(row["measured"]) / expected, row["se"] / (1 + max(row["measured"], 0)) ** 2 / expected
         if abs(ratio - 1) > max(1.5 * TRUE_WITHIN, SIGNIFICANT * se):
             word = "narrow" if ratio > 1 else "wide"
             found.append(
