@@ -51,6 +51,7 @@ OWN_DOUBT = 0.02
 OWN_SPREAD = 0.5
 """Largest standard deviation that the regions' own factors are believed to have."""
 OWN_LIMITS = (0.4, 2.5)
+"""Least and largest of these factors."""
 
 
 class Together(NamedTuple):
@@ -325,9 +326,8 @@ def _together(
     found, stated = (residual.T @ residual)[pairs], (size.T @ size)[pairs]
     design = np.stack([stated, stated * near[some, some][pairs]], axis=1)
     usual, spread = np.array([EVERYWHERE[0][k], NEARBY[0][k]]), np.array([EVERYWHERE[1][k], NEARBY[1][k]])
-    precision = design.T @ design / len(unit) + np.diag(
-        spread**-2.0
-    )  # every product has variance 1, a sum of T of them T
-    shares = np.linalg.solve(precision, design.T @ found / len(unit) + usual / spread**2)
+    T = len(unit)  # every product has variance 1, a sum of T of them T
+    precision = design.T @ design / T + np.diag(spread**-2.0)
+    shares = np.linalg.solve(precision, design.T @ found / T + usual / spread**2)
     shares = np.maximum(shares, 0) * np.mean(noise / unit**2)
     return tuple(float(s) for s in shares * min(1.0, MOST_TOGETHER / max(shares.sum(), 1e-12)))
