@@ -42,7 +42,8 @@ GROUPS = ROI["groups"]
     ({"groups": GROUPS | {"predicted": [*GROUPS["predicted"][:5], 1.0]}}, r"largest 1 %\) corridors are too narrow"),
     ({"groups": GROUPS | {"measured": [*GROUPS["measured"][:4], 0.4, 3.0]}}, r"97–99 %\) corridors are too wide"),
     ({"measured": [4.0, *[1.0] * (N - 1)]}, "1 of 40 ROIs err otherwise than stated: cell 0"),
-    ({"noise": [1.5] * N}, "Little was gained"),
+    ({"noise_factor": 1.22}, "flicker"),
+    ({"groups": {name: [40 * v for v in GROUPS[name]] for name in GROUPS}}, "Little was gained"),
 ])  # fmt: skip
 def test_each_lie_is_named(changes, told):
     found = judged(changes)

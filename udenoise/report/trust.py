@@ -16,8 +16,10 @@ REGION_DOUBT = 0.02
 """Doubt about each region's noise variance, which looks like error (`roi_error.OWN_DOUBT`)."""
 MISFIT = 4.0
 """Factor between what the network states and what is measured beyond which it does not fit the movie."""
+LOUDER = 0.1
+"""Relative difference between the noise of ROIs and the noise model's that calls for an explanation."""
 LITTLE_GAIN = 0.5
-"""Error variance over noise variance above which little was gained."""
+"""Share of the noise variance above which little was gained."""
 WHITE = -0.5
 """Lag-1 correlation of the frame differences of white noise."""
 WHITE_WITHIN = 0.02
@@ -36,8 +38,8 @@ def trust(calibration: Json | None, noise: Json | None, names: list[str]) -> Jso
     activity, lags = _activity(roi), _lags(roi.get("lags"))
     whole = _whole(activity)
     off = [name for name, far in zip(names, _deviating(roi), strict=False) if far]
-    grave = [*_misfit(calibration), *_gain(roi), *_white(noise), *_level(whole)]
-    reasons = [*grave, *_action(activity), *_regions(off, len(names))]
+    grave = [*_misfit(calibration), *_white(noise), *_louder(roi), *_level(whole)]
+    reasons = [*grave, *_action(activity), *_gain(activity), *_regions(off, len(names))]
     return {
         "verdict": _verdict(whole, grave, reasons),
         "reasons": reasons,
@@ -61,12 +63,16 @@ def _heard(ratio: Any) -> Any:
 
 def _whole(activity: list[Json]) -> tuple[float, float]:
     """Measured over predicted error variance of all frames, once they are heard, and its standard error."""
-    share = np.array([SHARES[GROUPS.index(row["frames"])] for row in activity])
+    share = _shares(activity)
     parts = (np.array([row[name] for row in activity]) for name in ("predicted", "measured", "se"))
     predicted, measured, se = parts
     total = share @ _heard(predicted) if len(activity) else np.nan
     doubt = se / (1 + np.maximum(measured, 0)) ** 2
     return float(share @ _heard(measured) / total), float(np.sqrt(np.sum((share * doubt) ** 2)) / total)
+
+
+def _shares(activity: list[Json]) -> np.ndarray:
+    return np.array([SHARES[GROUPS.index(row["frames"])] for row in activity])
 
 
 def _activity(roi: Json) -> list[Json]:
@@ -109,14 +115,9 @@ def _misfit(calibration: Json) -> list[str]:
     ]
 
 
-def _gain(roi: Json) -> list[str]:
-    noise, measured = _floats(roi.get("noise")), _floats(roi["measured"])
-    share = np.nansum(measured) / np.nansum(noise) if len(noise) else 0.0
-    return (
-        [f"Little was gained: the neighbouring frames leave {share:.0%} of the raw noise variance open."]
-        if share > LITTLE_GAIN
-        else []
-    )
+def _gain(activity: list[Json]) -> list[str]:
+    share = _shares(activity) @ _heard(np.array([row["measured"] for row in activity]))
+    return [f"Little was gained: {share:.0%} of the raw noise variance is left."] if share > LITTLE_GAIN else []
 
 
 def _white(noise: Json | None) -> list[str]:
@@ -126,6 +127,14 @@ def _white(noise: Json | None) -> list[str]:
     return [
         "The noise of successive frames is not independent, on which every error bar here rests: they may be too narrow."
     ]
+
+
+def _louder(roi: Json) -> list[str]:
+    factor = roi.get("noise_factor") or 1.0
+    if abs(factor - 1) <= LOUDER:
+        return []
+    return [f"The noise of the ROIs' raw traces is {factor:.2f} times what the noise model says: flicker, or motion from frame to "
+            "frame, counts as noise here, and is not in the error bar."]  # fmt: skip
 
 
 def _level(whole: tuple[float, float]) -> list[str]:
