@@ -227,10 +227,14 @@ def ours(
 ) -> tuple[np.ndarray, metrics.Estimate]:
     """Our denoised movie, and traces with error bars."""
     folder = ran(scene, config, out, like)
-    arrays, _ = read_group(folder / "traces.zarr")
     movie = np.asarray(zarr.open_group(folder / "posterior.zarr", mode="r")["mean/0"])
-    names = ("mean", "sd", "lower", "upper", "simultaneous")
-    return movie, metrics.Estimate(*(arrays[name] for name in names))
+    return movie, estimate_of(folder)
+
+
+def estimate_of(folder: Path) -> metrics.Estimate:
+    """The traces of a run, with error bars."""
+    arrays, _ = read_group(folder / "traces.zarr")
+    return metrics.Estimate(*(arrays[name] for name in ("mean", "sd", "lower", "upper", "simultaneous")))
 
 
 def measure_ours(

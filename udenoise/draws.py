@@ -60,12 +60,8 @@ def propagate(
     values = [np.asarray(f(draw), float) for draw in draws]
     if len(values) < 2:
         raise InputError(f"{len(values)} draws say nothing about a corridor; at least 2 are needed, better 400")
-    return _corridor(np.stack(values), levels)
-
-
-def _corridor(values: Float[np.ndarray, "S *f"], levels: tuple[float, ...]) -> Corridor:
-    lower, upper = quantile_band(values, levels)
-    return Corridor(tuple(levels), values.mean(0), values.std(0, ddof=1), lower, upper)
+    drawn = np.stack(values)
+    return Corridor(tuple(levels), drawn.mean(0), drawn.std(0, ddof=1), *quantile_band(drawn, levels))
 
 
 def quantile_band(values: Float[np.ndarray, "S *f"], levels: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -156,9 +156,9 @@ class Draws:
         drawn = draw_region(self.posterior, n, [s], self.seed, held)
         if self.of == "counts":
             return drawn[0, 0]
-        if self.of == "subtracted":
-            return subtracted(drawn, self.config)[0]
         above = subtracted(drawn, self.config)
+        if self.of == "subtracted":
+            return above[0]
         return (above / positive(f0(above, self.config, self.frame_rate_hz) + self.f0_shift[n]) - 1)[0]
 
 

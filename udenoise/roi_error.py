@@ -115,10 +115,8 @@ def calibrate_rois(
 
 
 def _calibrate(moments: Region, segment: np.ndarray, k: int, usual: float) -> tuple:
-    noise = noise_of(moments, k)
-    squared = (moments.raw[:, k] - moments.mean[:, k]) ** 2 / noise
-    stated = moments.covariance[:, :, k, k] / noise
-    why = causes(moments.mean[:, k], stated, noise, segment)
+    noise, (squared, why) = noise_of(moments, k), _squares_and_causes(moments, segment, k)
+    stated = why[CAUSES.index("stated")]
     weights = _fit(squared, usual * stated, why)
     ratio = np.einsum("j,jtn->tn", weights, why)
     factor = _own_factor(squared - 1, ratio)
@@ -148,11 +146,15 @@ def usual_error(
 
 def expected_ratio(moments: Region, segment: Int[np.ndarray, "T"], k: int) -> Float[np.ndarray, "T N"]:
     """Error variance to expect of ROIs (k = 0) or rings (k = 1), in units of the noise variance, before their own factors."""
+    squared, why = _squares_and_causes(moments, segment, k)
+    return np.einsum("j,jtn->tn", _fit(squared, why[CAUSES.index("stated")], why), why)
+
+
+def _squares_and_causes(moments: Region, segment: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Squared residuals (T N) and what errors come with (causes T N), in units of the noise variance."""
     noise = noise_of(moments, k)
-    stated = moments.covariance[:, :, k, k] / noise
-    why = causes(moments.mean[:, k], stated, noise, segment)
-    weights = _fit((moments.raw[:, k] - moments.mean[:, k]) ** 2 / noise, stated, why)
-    return np.einsum("j,jtn->tn", weights, why)
+    squared = (moments.raw[:, k] - moments.mean[:, k]) ** 2 / noise
+    return squared, causes(moments.mean[:, k], moments.covariance[:, :, k, k] / noise, noise, segment)
 
 
 def _mean_and_se(value: Float[np.ndarray, "T N"]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from scipy.ndimage import convolve1d, uniform_filter1d
 
 from experiments import bench
 from udenoise.config import SimulationConfig
-from udenoise.simulate.detector import detector_taps
+from udenoise.simulate.detector import detector_taps, noise_kernel
 from udenoise.simulate.scene import Scene, draw_scene
 
 SMOOTH = 31
@@ -44,7 +44,7 @@ def _seen(config: SimulationConfig, drawn: Scene, mean: np.ndarray) -> tuple[Flo
     variance = gain * (mean.ravel() - config.offset) + config.read_noise**2
     white = (seen / np.sqrt(variance)[:, None]).reshape(config.height, config.width, -1)
     correlation = np.zeros(config.width)
-    lags = np.correlate(taps, taps, "full")[len(taps) - 1 :] / (taps @ taps)
+    lags = noise_kernel(taps)[len(taps) - 1, len(taps) - 1 :]
     correlation[: len(lags)] = lags
     undone = np.einsum("ij,yjk->yik", np.linalg.inv(toeplitz(correlation)), white)
     return seen, np.einsum("yik,yil->kl", white, undone)

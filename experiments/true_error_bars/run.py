@@ -211,9 +211,7 @@ def applied(scene: bench.Scene, network: Path, config: udenoise.Config, out: Pat
     folder = out / "foreign" / bench.key_of(scene.folder.parent.name, str(network))
     movie, rois = scene.folder / "movie.tif", scene.folder / "rois.npy"
     done = bench.timed(lambda: udenoise.run(movie, folder, rois, config, denoiser=network, quiet=True))
-    arrays, _ = read_group(folder / "traces.zarr")
-    names = ("mean", "sd", "lower", "upper", "simultaneous")
-    row = bench.traces_row(scene, metrics.Estimate(*(arrays[name] for name in names)))
+    row = bench.traces_row(scene, bench.estimate_of(folder))
     wiener = bench.measure_wiener(scene, out)["row"]["roi_error"]
     said = read_json(folder / "report.json")["trust"]
     return {"seconds": done.seconds, "says": said["verdict"], "row": {
