@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from udenoise.errors import InputError
 from udenoise.regions import Places, nearness
 from udenoise.roi_error import Together
-from udenoise.sampling import SCALE_MEMORY_FRAMES, SCALE_SPREAD, Memory, log_scales, remember
+from udenoise.sampling import SCALE_MEMORY_FRAMES, SCALE_SPREAD, Memory, frames_needed, log_scales, remember
 
 EVERYWHERE, NODES, SCALES = 2**40, 2**41, 2**42
 """First numbers of the series that regions share, and of those of their scales; their own have the region's number."""
@@ -40,6 +40,9 @@ class Corridor(NamedTuple):
     lower: Float[np.ndarray, "L *f"]
     upper: Float[np.ndarray, "L *f"]
 
+
+RISE, AHEAD = 0.3, 3.0
+"""Error bars per frame by which a trace may rise before its errors' clock runs faster, and frames per error bar beyond that."""
 
 Held = dict[int, Float[np.ndarray, "S K T"]]
 """Shared series that the next region may need again, by their number."""
@@ -108,7 +111,9 @@ def _standard(
     }
     for who in held.keys() - shares.keys():
         del held[who]
-    out = np.sqrt(1 - everywhere - nearby) * _series(posterior.memory, n, draws, seed, (K, T))
+    time = clock(posterior, n)
+    own = _series(posterior.memory, n, draws, seed, (K, int(time.max()) + 1))
+    out = np.sqrt(1 - everywhere - nearby) * np.take_along_axis(own, time[None], axis=2)
     for who, share in shares.items():
         if not share.any():
             continue
@@ -118,9 +123,22 @@ def _standard(
     return out
 
 
+def clock(posterior: TracePosterior, n: int) -> Int[np.ndarray, "K T"]:
+    """The time of the errors of one ROI and its ring, in frames: where a trace rises it runs ahead.
+
+    What is wrong before an onset tells little about what is wrong after it, for the onset itself is what was least known.
+    """
+    mean, variance = posterior.mean[:, :, n], np.diagonal(posterior.covariance[:, n], axis1=1, axis2=2)
+    rise = np.diff(mean, axis=0, prepend=mean[:1]) / np.sqrt(np.maximum(variance, 1e-12))
+    forgotten = frames_needed(0, posterior.memory)
+    ahead = np.minimum(AHEAD * np.maximum(rise - RISE, 0), forgotten)
+    return (np.arange(len(mean))[:, None] + np.cumsum(ahead, axis=0)).astype(int).T
+
+
 def _series(
     memory: Memory, who: int, draws: Sequence[int], seed: int, shape: tuple[int, int]
 ) -> Float[np.ndarray, "S K T"]:
+    n = frames_needed(shape[-1], memory)
     generators = (np.random.Generator(np.random.Philox(key=[seed, who], counter=[0, 0, 0, s])) for s in draws)
-    white = np.stack([random.standard_normal((2, *shape), np.float32) for random in generators], axis=1)
-    return remember(white, memory)
+    white = np.stack([random.standard_normal((*shape[:-1], n), np.float32) for random in generators])
+    return remember(white, memory)[..., : shape[-1]]

@@ -20,8 +20,10 @@ MOST_REGIONS = 2000
 """Regions whose pairs are looked at."""
 SLOPE_SIGMA = 2.0
 """Gaussian smoothing (frames) of the trace whose rise counts."""
-CAUSES = ("always", "stated", "change", "rise", "activity")
+CAUSES = ("always", "stated", "change", "rise", "activity", "large change", "large rise")
 """What errors of blind traces go with; see `causes`."""
+LARGE = 3.0
+"""Robust standard deviations beyond which errors may grow with change and rise themselves instead of with their squares."""
 FOLDS = 10
 """Stretches of the recording, odd against even, for checking one half by the other."""
 GROUPS = (0.5, 0.8, 0.9, 0.97, 0.99)
@@ -195,14 +197,23 @@ def causes(
     """What errors of blind traces go with, in units of the noise variance; nothing here has seen the hidden frame.
 
     A constant; the variance that the network states; squared change per frame, since an onset that is off by δt errs by
-    δt·slope; squared rise of the smoothed trace; height above the median. Neighbours' predictions have seen y_t, but in
-    differences that are odd in time it cancels; an even one, such as the curvature, would betray the noise it is to judge.
+    δt·slope; squared rise of the smoothed trace; height above the median. An onset cannot be missed by more than the event
+    itself: beyond `LARGE` times what is usual, change and rise count once more, linearly. Neighbours' predictions have seen
+    y_t, but in differences that are odd in time it cancels; an even one, such as the curvature, would betray the noise.
     """
     unit = np.sqrt(noise)
     change = _by_trial(_slope, mean, segment) / unit
-    rise = _by_trial(lambda part: _slope(ndimage.gaussian_filter1d(part, SLOPE_SIGMA, axis=0)), mean, segment) / unit
-    height = np.maximum(mean - np.median(mean, axis=0), 0) / unit
-    return np.stack([np.ones_like(mean), stated, change**2, np.maximum(rise, 0) ** 2, height])
+    slow = _by_trial(lambda part: _slope(ndimage.gaussian_filter1d(part, SLOPE_SIGMA, axis=0)), mean, segment) / unit
+    height, rise = np.maximum(mean - np.median(mean, axis=0), 0) / unit, np.maximum(slow, 0)
+    return np.stack(
+        [np.ones_like(mean), stated, change**2, rise**2, height, _less_than_squared(change, change), _less_than_squared(rise, slow)]
+    )
+
+
+def _less_than_squared(value: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """value² where it is small against the spread of `usual`, proportional to |value| where it is large."""
+    large = LARGE * 1.4826 * np.median(np.abs(usual), axis=0) + 1e-9
+    return value**2 / (1 + np.abs(value) / large)
 
 
 def _by_trial(change, mean: np.ndarray, segment: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ def _sampling_variance(shape: np.ndarray, products: list[np.ndarray]) -> float:
 
 def _quiet(moments: Region, segment: np.ndarray, k: int) -> np.ndarray:
     noise = noise_of(moments, k)
-    change, rise, height = causes(moments.mean[:, k], np.ones_like(noise), noise, segment)[2:]
+    change, rise, height = causes(moments.mean[:, k], np.ones_like(noise), noise, segment)[2:5]
     return np.all([part <= np.quantile(part, QUIET) for part in (change, rise, height)], axis=0)
 
 

@@ -12,26 +12,28 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from scipy import fft, optimize, stats
-from scipy.signal import lfilter
 
 SCALE_SPREAD = 0.27
 """Standard deviation of the logarithm of the factor by which a region's error bar is off: it makes tails heavy, as those of
 Student's t with 10 degrees of freedom. Measured on the simulated movies that settings are chosen on."""
 SCALE_MEMORY_FRAMES = 100.0
 """How long it stays off."""
+FORGOTTEN = 7.0
+"""−log of the correlation that counts as none."""
 SPLIT = 0.7
 """τ: the share of noise added to the half the denoiser sees."""
 
 
 class Memory(NamedTuple):
-    """Autocorrelation of the error: 1 at lag 0, `weight · exp(−k/length)` at lag k (frames)."""
+    """Autocorrelation of the error: 1 at lag 0, `weight · exp(−(k/length)^power)` at lag k (frames); a correlation for power ≤ 2."""
 
     weight: float
     length: float
+    power: float = 1.0
 
     def at(self, lags: Float[np.ndarray, "K"]) -> Float[np.ndarray, "K"]:
         """The correlation at the given lags (frames)."""
-        return np.where(lags == 0, 1.0, self.weight * np.exp(-np.abs(lags) / self.length))
+        return np.where(lags == 0, 1.0, self.weight * np.exp(-((np.abs(lags) / self.length) ** self.power)))
 
 
 def split_noise(
@@ -74,31 +76,39 @@ def autocorrelation(
 
 
 def fit_memory(value: Float[np.ndarray, "lags"], doubt: Float[np.ndarray, "lags"]) -> Memory:
-    """`weight · exp(−k/length)` by weighted least squares; weight in [0, 1], length 0.3 to 100 frames."""
+    """`weight · exp(−(k/length)^power)` by weighted least squares; weight in [0, 1], length 0.3 to 100 frames, power 0.7 to 2.
+
+    A power above 1 is for errors that are smooth in time, as those of a filter are.
+    """
     lags = np.arange(1, len(value) + 1)
 
     def misfit(p: np.ndarray) -> np.ndarray:
-        return (p[0] * np.exp(-lags / p[1]) - value) / doubt
+        return (Memory(*p).at(lags) - value) / doubt
 
-    starts = [(0.5, length) for length in (1.0, 4.0, 15.0)]
-    fits = [optimize.least_squares(misfit, s, bounds=([0.0, 0.3], [1.0, 100.0])) for s in starts]
+    starts = [(0.5, length, 1.2) for length in (1.0, 4.0, 15.0)]
+    fits = [optimize.least_squares(misfit, s, bounds=([0.0, 0.3, 0.7], [1.0, 100.0, 2.0])) for s in starts]
     return Memory(*(float(p) for p in min(fits, key=lambda fit: fit.cost).x))
 
 
 def correlated_noise(
     random: np.random.Generator, size: tuple[int, ...], frames: int, memory: Memory
 ) -> Float[np.ndarray, "*size T"]:
-    """Standard normal series with the given memory: exact, white plus a first-order autoregression (Ornstein–Uhlenbeck)."""
-    return remember(random.standard_normal((2, *size, frames), np.float32), memory)
+    """Standard normal series with the given memory."""
+    return remember(random.standard_normal((*size, frames_needed(frames, memory)), np.float32), memory)[..., :frames]
 
 
-def remember(white: Float[np.ndarray, "2 *size T"], memory: Memory) -> Float[np.ndarray, "*size T"]:
-    """Two white series made one with the given memory."""
-    share, pull = memory.weight, np.exp(-1 / memory.length)  # weight·exp(−k/length) at k ≥ 1
-    push = np.sqrt(1 - pull**2) * white[1]
-    push[..., 0] = white[1, ..., 0]
-    slow = lfilter([1.0], [1.0, -pull], push, axis=-1).astype(np.float32)
-    return np.sqrt(1 - share) * white[0] + np.sqrt(share) * slow
+def frames_needed(frames: int, memory: Memory) -> int:
+    """Length of a circle on which the ends of so many frames know nothing of each other."""
+    beyond = np.ceil(memory.length * FORGOTTEN ** (1 / memory.power)) if memory.weight > 0 else 0
+    return fft.next_fast_len(frames + int(beyond), real=True)
+
+
+def remember(white: Float[np.ndarray, "*size n"], memory: Memory) -> Float[np.ndarray, "*size n"]:
+    """White series given this memory on a circle of `frames_needed`: their spectrum times the root of the memory's."""
+    n = white.shape[-1]
+    lags = np.arange(n)
+    power = fft.rfft(memory.at(np.minimum(lags, n - lags))).real
+    return fft.irfft(fft.rfft(white) * np.sqrt(np.clip(power, 0, None)).astype(np.float32), n)
 
 
 def log_scales(normal: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
