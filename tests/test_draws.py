@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_traces import gaussian, nowhere
 
-from udenoise.draws import TracePosterior, correlation, draw_region, propagate
+from udenoise.draws import GAIN_SPREAD, TracePosterior, correlation, draw_region, propagate
 from udenoise.errors import InputError
 from udenoise.regions import Places
 from udenoise.roi_error import Together
@@ -20,7 +20,7 @@ def posterior(N: int = 1, memory: Memory = LASTING, together=None, places=None) 
     root = rng.standard_normal((T, N, 2, 2))
     covariance = root @ root.swapaxes(-1, -2) + 0.1 * np.eye(2)
     together = together or Together(np.zeros(2), np.zeros(2))
-    return TracePosterior(10 * rng.standard_normal((T, 2, N)), covariance, memory, together, places or nowhere(N))
+    return TracePosterior(np.full((T, 2, N), 10.0), covariance, memory, together, places or nowhere(N))
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.3])
@@ -51,6 +51,28 @@ def test_regions_share_what_is_stated():
     assert found[0, 2] == pytest.approx(apart * (0.2 + 0.5 * 0.6), abs=0.03)
 
 
+@pytest.mark.parametrize("step, kept", [(0.0, 1.0), (-10.0, 1.0), (10.0, 0.0)])
+def test_errors_before_and_after_a_rise_are_strangers(step, kept):
+    """A fall leaves them as they are. A step of ten error bars lies five above and below the median: a common factor, too."""
+    mean = np.where(np.arange(T)[:, None, None] >= 6, step, 0.0) * np.ones((1, 2, 1))
+    known = posterior()._replace(mean=mean, covariance=np.tile(np.eye(2), (T, 1, 1, 1)))
+    error = draw_region(known, 0, range(S), 0, {})[:, 0] - mean[:, 0, 0]
+    share = (GAIN_SPREAD * step / 2) ** 2
+    expected = (1 - share) * kept * LASTING.at(np.array([1.0]))[0] - share
+    assert np.corrcoef(error[:, 5], error[:, 6])[0, 1] == pytest.approx(expected, abs=0.06)
+    assert error.std(0) == pytest.approx(1.0, rel=0.06)
+
+
+def test_large_traces_are_off_by_a_common_factor():
+    """At ten error bars above the median half of the error is of the whole trace's size, however far apart the frames."""
+    mean = np.zeros((T, 2, 1))
+    mean[[2, 9]] = 10.0
+    known = posterior(memory=Memory(0.0, 1.0))._replace(mean=mean, covariance=np.tile(np.eye(2), (T, 1, 1, 1)))
+    error = draw_region(known, 0, range(S), 0, {})[:, 0] - mean[:, 0, 0]
+    assert np.corrcoef(error[:, 2], error[:, 9])[0, 1] == pytest.approx((10 * GAIN_SPREAD) ** 2, abs=0.05)
+    assert abs(np.corrcoef(error[:, 2], error[:, 5])[0, 1]) < 0.05
+
+
 def test_draws_are_the_same_one_by_one_and_with_what_neighbours_left():
     known = posterior(3, together=Together(np.full(2, 0.2), np.full(2, 0.3)))
     held = {}
@@ -76,6 +98,15 @@ def test_a_linear_function_gets_its_closed_form():
     np.testing.assert_allclose(found.lower[1], 5 - 1.96 * 2, atol=0.25)
     np.testing.assert_allclose(found.upper[0], 5 + 1.2816 * 2, atol=0.2)
     assert found.levels == (0.8, 0.95) and found.lower.shape == (2, 3)
+
+
+def test_a_peak_of_draws_lies_above_the_peak():
+    """About the mean traces the corridor holds both: the peak that draws have, and that of a trace as smooth as their mean."""
+    truth = np.zeros((1, 20))
+    draws = truth + np.random.default_rng(1).normal(0, 1, (4000, 1, 20))
+    alone, about = (propagate(draws, lambda traces: traces.max(1), (0.95,), mean) for mean in (None, truth))
+    assert alone.lower[0, 0] > 0.5 and about.lower[0, 0] < 0 < about.upper[0, 0]
+    assert about.upper[0, 0] == alone.upper[0, 0]
 
 
 def test_what_cannot_be_a_corridor_is_said():

@@ -17,7 +17,7 @@ from udenoise.sampling import (
 )
 
 LAGS = np.arange(1.0, 31.0)
-MEMORIES = [Memory(0.8, 6.0), Memory(0.4, 1.5), Memory(1.0, 20.0), Memory(0.0, 5.0)]
+MEMORIES = [Memory(0.8, 6.0), Memory(0.9, 5.0, 1.6), Memory(1.0, 20.0), Memory(0.0, 5.0), Memory(1.0, 8.0, 0.8)]
 
 
 @pytest.mark.parametrize("kernel", [white(), correlated(0.35)], ids=["white", "correlated"])
@@ -81,8 +81,8 @@ def test_fit_recovers_the_memory(memory):
 
 def test_fit_stays_within_its_bounds():
     for value in (np.full(len(LAGS), -0.5), np.full(len(LAGS), 2.0)):
-        weight, length = fit_memory(value, np.full(len(LAGS), 0.1))
-        assert 0 <= weight <= 1 and 0.3 <= length <= 100
+        weight, length, power = fit_memory(value, np.full(len(LAGS), 0.1))
+        assert 0 <= weight <= 1 and 0.3 <= length <= 100 and 0.7 <= power <= 2
 
 
 @pytest.mark.parametrize("memory", MEMORIES[:2], ids=str)

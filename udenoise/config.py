@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from udenoise.errors import InputError
+
 Baseline = Literal["median", "percentile", "rolling-percentile", "maximin"]
 AnatomyInput = Literal["none", "baseline", "mean", "std", "correlation"]
 DropoutLevels = Literal["coarse", "all"]
@@ -383,8 +385,12 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def from_json(kind: type, data: dict[str, Any]) -> Any:
-    """Settings of `kind` from plain data; an unknown name is an error (TypeError)."""
+    """Settings of `kind` from plain data. Raises InputError for a name that it does not have."""
     known = {f.name: f for f in fields(kind)}
+    if strange := sorted(data.keys() - known.keys()):
+        raise InputError(
+            f"settings of another version: {', '.join(strange)} unknown here; run anew into another folder"
+        )
     return kind(**{name: _restore(known.get(name), value) for name, value in data.items()})
 
 

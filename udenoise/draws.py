@@ -1,9 +1,10 @@
 """Draws of traces: each is a set of whole traces that may as well be true.
 
-The errors of an ROI and its ring share the covariance of each frame. In time they have the memory of `sampling`; between
-regions they share what is wrong everywhere and what is wrong nearby (`roi_error.Together`); and since the error bar itself is
-off, now more, now less, their tails are heavy. The series behind draw s of region n belong to (seed, n, s): draws are the
-same whether they are made region by region, as the corridors need them, or one by one, as a function of all traces does.
+The errors of an ROI and its ring share the covariance of each frame. In time they have the memory of `sampling`, which is cut
+short where the trace rises, and a part that grows with the trace lasts for all of it; between regions they share what is wrong
+everywhere and what is wrong nearby (`roi_error.Together`); and since the error bar itself is off, now more, now less, their
+tails are heavy. The series behind draw s of region n belong to (seed, n, s): draws are the same whether they are made region by
+region, as the corridors need them, or one by one, as a function of all traces does.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,7 @@ from udenoise.regions import Places, nearness
 from udenoise.roi_error import Together
 from udenoise.sampling import SCALE_MEMORY_FRAMES, SCALE_SPREAD, Memory, frames_needed, log_scales, remember
 
-EVERYWHERE, NODES, SCALES = 2**40, 2**41, 2**42
+EVERYWHERE, NODES, SCALES, LASTING = 2**40, 2**41, 2**42, 2**43
 """First numbers of the series that regions share, and of those of their scales; their own have the region's number."""
 
 
@@ -43,6 +44,10 @@ class Corridor(NamedTuple):
 
 RISE, AHEAD = 0.3, 3.0
 """Error bars per frame by which a trace may rise before its errors' clock runs faster, and frames per error bar beyond that."""
+GAIN_SPREAD = 0.05
+"""Relative error of a whole trace's size, one for all its events."""
+MOST_LASTING = 0.9
+"""Largest share that this may have in an error bar."""
 
 Held = dict[int, Float[np.ndarray, "S K T"]]
 """Shared series that the next region may need again, by their number."""
@@ -52,11 +57,14 @@ def propagate(
     draws: Iterable[Float[np.ndarray, "N T"]],
     f: Callable[[Float[np.ndarray, "N T"]], Any],
     levels: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.99),
+    mean: Float[np.ndarray, "N T"] | None = None,
 ) -> Corridor:
     """The corridor of any function of the traces: its quantiles over draws (an array S N T, or `load_draws(run)`).
 
-    `f` takes the traces of all ROIs (N T) and returns a number or an array, always of one shape; NaN stays NaN. Raises
-    InputError with fewer than two draws, or for a level outside (0, 1).
+    `f` takes the traces of all ROIs (N T) and returns a number or an array, always of one shape; NaN stays NaN. A draw is
+    rougher than the truth, so a peak, a spread or a correlation of draws is off in one direction: with the `mean` traces the
+    corridor also holds the quantiles moved to where `f(mean)` is their median. Raises InputError with fewer than two draws, or
+    for a level outside (0, 1).
     """
     if not all(0 < level < 1 for level in levels):
         raise InputError(f"levels are {levels}; give probabilities between 0 and 1, e.g. 0.95")
@@ -64,7 +72,10 @@ def propagate(
     if len(values) < 2:
         raise InputError(f"{len(values)} draws say nothing about a corridor; at least 2 are needed, better 400")
     drawn = np.stack(values)
-    return Corridor(tuple(levels), drawn.mean(0), drawn.std(0, ddof=1), *quantile_band(drawn, levels))
+    lower, upper = quantile_band(drawn, levels)
+    shift = 0.0 if mean is None else np.asarray(f(mean), float) - np.median(drawn, axis=0)
+    lower, upper = np.minimum(lower, lower + shift), np.maximum(upper, upper + shift)
+    return Corridor(tuple(levels), drawn.mean(0), drawn.std(0, ddof=1), lower, upper)
 
 
 def quantile_band(values: Float[np.ndarray, "S *f"], levels: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -80,10 +91,11 @@ def side_by_side(posterior: TracePosterior) -> list[int]:
 
 
 def correlation(posterior: TracePosterior, k: int) -> Float[np.ndarray, "N N"]:
-    """Of the errors of every two ROIs (k = 0) or rings (k = 1) in the same frame."""
+    """Of the errors of every two ROIs (k = 0) or rings (k = 1) in the same frame, as it is in the mean over frames."""
     shared = posterior.together.everywhere[k] + posterior.together.nearby[k] * nearness(posterior.places)
     apart = np.exp(-(SCALE_SPREAD**2))  # E[factor]²: each region's error bar is off by itself
-    return np.where(np.eye(len(shared), dtype=bool), 1.0, apart * shared)
+    own = [np.sqrt(1 - _lasting(posterior, n)[k] ** 2).mean() for n in range(len(shared))]
+    return np.where(np.eye(len(shared), dtype=bool), 1.0, apart * np.outer(own, own) * shared)
 
 
 def draw_region(posterior: TracePosterior, n: int, draws: Sequence[int], seed: int, held: Held) -> np.ndarray:
@@ -112,33 +124,43 @@ def _standard(
     for who in held.keys() - shares.keys():
         del held[who]
     time = clock(posterior, n)
-    own = _series(posterior.memory, n, draws, seed, (K, int(time.max()) + 1))
-    out = np.sqrt(1 - everywhere - nearby) * np.take_along_axis(own, time[None], axis=2)
+    own = _series(posterior.memory, n, draws, seed, (K, int(time[-1]) + 1))
+    out = np.sqrt(1 - everywhere - nearby) * own[..., time]
     for who, share in shares.items():
         if not share.any():
             continue
         if who not in held:
             held[who] = _series(posterior.memory, who, draws, seed, (K, T))
         out += share * held[who]
-    return out
+    lasting = _lasting(posterior, n)
+    return np.sqrt(1 - lasting**2) * out + lasting * _normal(LASTING + n, draws, seed, (K, 1))
 
 
-def clock(posterior: TracePosterior, n: int) -> Int[np.ndarray, "K T"]:
-    """The time of the errors of one ROI and its ring, in frames: where a trace rises it runs ahead.
+def _lasting(posterior: TracePosterior, n: int) -> Float[np.ndarray, "K T"]:
+    """What share of the standard deviation is an error of the whole trace's gain; below the median it has the other sign."""
+    mean, variance = posterior.mean[:, :, n], np.diagonal(posterior.covariance[:, n], axis1=1, axis2=2)
+    gain = GAIN_SPREAD * (mean - np.median(mean, axis=0)) / np.sqrt(np.maximum(variance, 1e-12))
+    return np.clip(gain, -MOST_LASTING, MOST_LASTING).astype(np.float32).T
+
+
+def clock(posterior: TracePosterior, n: int) -> Int[np.ndarray, "T"]:
+    """The time of the errors of one ROI and its ring, in frames: where the ROI's trace rises it runs ahead.
 
     What is wrong before an onset tells little about what is wrong after it, for the onset itself is what was least known.
     """
-    mean, variance = posterior.mean[:, :, n], np.diagonal(posterior.covariance[:, n], axis1=1, axis2=2)
-    rise = np.diff(mean, axis=0, prepend=mean[:1]) / np.sqrt(np.maximum(variance, 1e-12))
-    forgotten = frames_needed(0, posterior.memory)
-    ahead = np.minimum(AHEAD * np.maximum(rise - RISE, 0), forgotten)
-    return (np.arange(len(mean))[:, None] + np.cumsum(ahead, axis=0)).astype(int).T
+    mean, variance = posterior.mean[:, 0, n], posterior.covariance[:, n, 0, 0]
+    rise = np.diff(mean, prepend=mean[:1]) / np.sqrt(np.maximum(variance, 1e-12))
+    ahead = np.minimum(AHEAD * np.maximum(rise - RISE, 0), frames_needed(0, posterior.memory))
+    return (np.arange(len(mean)) + np.cumsum(ahead)).astype(int)
 
 
 def _series(
     memory: Memory, who: int, draws: Sequence[int], seed: int, shape: tuple[int, int]
 ) -> Float[np.ndarray, "S K T"]:
     n = frames_needed(shape[-1], memory)
+    return remember(_normal(who, draws, seed, (*shape[:-1], n)), memory)[..., : shape[-1]]
+
+
+def _normal(who: int, draws: Sequence[int], seed: int, shape: tuple[int, int]) -> Float[np.ndarray, "S K n"]:
     generators = (np.random.Generator(np.random.Philox(key=[seed, who], counter=[0, 0, 0, s])) for s in draws)
-    white = np.stack([random.standard_normal((*shape[:-1], n), np.float32) for random in generators])
-    return remember(white, memory)[..., : shape[-1]]
+    return np.stack([random.standard_normal(shape, np.float32) for random in generators])

@@ -152,6 +152,14 @@ class Draws:
         traces = {n: self._trace(n, s, held) for n in side_by_side(self.posterior)}
         return np.stack([traces[n] for n in range(len(traces))])
 
+    @property
+    def mean(self) -> Float[np.ndarray, "N T"]:
+        """What the draws scatter about, for `propagate(…, mean=draws.mean)`."""
+        above = subtracted(self.posterior.mean.transpose(2, 1, 0), self.config)
+        if self.of == "counts":
+            return self.posterior.mean[:, 0].T
+        return above if self.of == "subtracted" else above / positive(f0(above, self.config, self.frame_rate_hz)) - 1
+
     def _trace(self, n: int, s: int, held: Held) -> Float[np.ndarray, "T"]:
         drawn = draw_region(self.posterior, n, [s], self.seed, held)
         if self.of == "counts":

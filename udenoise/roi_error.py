@@ -206,7 +206,15 @@ def causes(
     slow = _by_trial(lambda part: _slope(ndimage.gaussian_filter1d(part, SLOPE_SIGMA, axis=0)), mean, segment) / unit
     height, rise = np.maximum(mean - np.median(mean, axis=0), 0) / unit, np.maximum(slow, 0)
     return np.stack(
-        [np.ones_like(mean), stated, change**2, rise**2, height, _less_than_squared(change, change), _less_than_squared(rise, slow)]
+        [
+            np.ones_like(mean),
+            stated,
+            change**2,
+            rise**2,
+            height,
+            _less_than_squared(change, change),
+            _less_than_squared(rise, slow),
+        ]
     )
 
 

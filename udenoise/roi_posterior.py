@@ -19,6 +19,8 @@ WHITE_LAGS = 6
 """Lags (frames) at which the covariance of the errors is measured."""
 SHAPE_DOUBT = 0.15
 """Relative error of the errors' variance when it is continued from these lags to lag 0."""
+TEMPLATE_DOUBT = 0.06
+"""Relative error of an event's size in a region because no template has its shape."""
 NOISE_DOUBT = 0.01
 """Relative error of the noise model's variance of a region's raw trace."""
 
@@ -161,10 +163,11 @@ def with_added(moments: Region, added: Added | None) -> Region:
 
 
 def add_events(fused: Fused, added: Added | None) -> Fused:
-    """The events that were left out of the fusion, with their variance."""
+    """The events that were left out of the fusion, with their variance and what a template misses of an event's shape."""
     if added is None:
         return fused
-    own = added.variance.transpose(0, 2, 1)[..., None] * np.eye(added.mean.shape[1])
+    variance = added.variance + np.square(TEMPLATE_DOUBT * added.mean)
+    own = variance.transpose(0, 2, 1)[..., None] * np.eye(added.mean.shape[1])
     return Fused(fused.mean + added.mean, fused.covariance + own)
 
 

@@ -25,7 +25,7 @@ SPLIT = 0.7
 
 
 class Memory(NamedTuple):
-    """Autocorrelation of the error: 1 at lag 0, `weight · exp(−(k/length)^power)` at lag k (frames); a correlation for power ≤ 2."""
+    """Autocorrelation of the error: 1 at lag 0, `weight · exp(−(k/length)^power)` at lag k (frames)."""
 
     weight: float
     length: float
@@ -80,7 +80,7 @@ def fit_memory(value: Float[np.ndarray, "lags"], doubt: Float[np.ndarray, "lags"
 
     A power above 1 is for errors that are smooth in time, as those of a filter are.
     """
-    lags = np.arange(1, len(value) + 1)
+    lags = np.arange(1.0, len(value) + 1)
 
     def misfit(p: np.ndarray) -> np.ndarray:
         return (Memory(*p).at(lags) - value) / doubt
@@ -106,7 +106,7 @@ def frames_needed(frames: int, memory: Memory) -> int:
 def remember(white: Float[np.ndarray, "*size n"], memory: Memory) -> Float[np.ndarray, "*size n"]:
     """White series given this memory on a circle of `frames_needed`: their spectrum times the root of the memory's."""
     n = white.shape[-1]
-    lags = np.arange(n)
+    lags = np.arange(n, dtype=float)
     power = fft.rfft(memory.at(np.minimum(lags, n - lags))).real
     return fft.irfft(fft.rfft(white) * np.sqrt(np.clip(power, 0, None)).astype(np.float32), n)
 
