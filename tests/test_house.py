@@ -16,7 +16,8 @@ from udenoise import config
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(udenoise.__file__).parent
 FLOORS = (
-    ("errors", "config", "arrays", "gaussian", "progress", "sampling", "smoothing"),
+    ("errors",),
+    ("config", "arrays", "gaussian", "progress", "sampling", "smoothing"),
     ("io", "metrics", "network"),
     ("noise", "likelihood", "regions", "report"),
     ("anatomy", "baselines", "photon_transfer", "simulate"),
@@ -24,7 +25,7 @@ FLOORS = (
     ("denoiser", "posterior"),
     ("training", "roi_error"),
     ("roi_posterior", "draws"),
-    ("inference", "traces"),
+    ("inference", "surprise", "traces"),
     ("results",),
     ("runfolder",),
     ("blocks",),

@@ -126,6 +126,8 @@ def test_saving_and_loading(small, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "truth" / "rois.npy"), small.masks)
     settings = json.loads((tmp_path / "truth" / "simulation.json").read_text())
     assert from_json(SimulationConfig, settings) == SMALL
+    with pytest.raises(InputError, match="another version: colour unknown"):
+        from_json(SimulationConfig, settings | {"colour": "green"})
     same(load_simulation(tmp_path / "truth"), small)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from udenoise import inference, posterior, roi_error, roi_posterior, sampling, training
+from udenoise import inference, posterior, roi_error, roi_posterior, sampling, surprise, training
 from udenoise import traces as tracing
 from udenoise.anatomy import Anatomy, anatomy_maps, estimate_anatomy, load_anatomy, save_anatomy
 from udenoise.blocks import load_added, load_events, load_moments, write_blocks
@@ -328,7 +328,8 @@ def _extract(
     left = roi_posterior.left_after_fusion(improved, calibration, response)
     memory = _memory(job, left, roi_posterior.share_of_noise(improved, fused, response, left))
     lags = roi_posterior.error_by_lags(improved, fused, response._replace(left=left), trials)
-    fused = roi_posterior.add_events(fused, added)
+    surprises = surprise.find_surprises(improved, calibration)
+    fused = roi_posterior.add_events(surprise.fuse_surprised(improved, calibration, surprises), added)
     places = locate(job.rois)
     apart = np.stack([~share_noise(part, recording.noise.kernel) for part in _parts(job)])
     together = roi_error.measure_together(improved, calibration.variance, nearness(places), apart)
@@ -338,6 +339,7 @@ def _extract(
         result = tracing.make_traces(raw, known, trace, rate, job.config.seed, bar)
     about = read_json(job.folder / "calibration.json")
     roi = _about(calibration, improved) | {"noise_factor": float(noisier[0]), "lags": _by_lag(lags, memory)}
+    roi |= {"surprise_rate": surprises.rate, "surprise_size": surprises.size}
     write_json(job.folder / "calibration.json", about | {"roi": roi, "memory": memory._asdict()})
     save_rois_npz(job.folder / "rois.npz", job.rois)
     save_traces(job.folder / "traces.zarr", result, known, job.rois.names, rate, trace.save_covariance)

@@ -25,9 +25,9 @@ def linear_bound(config: SimulationConfig, scene: bench.Scene) -> float | None:
     drawn = draw_scene(config)
     if drawn.margin:
         return None
-    footprints, precision = _seen(config, drawn, scene.clean.mean(0, dtype=np.float64))
+    footprints, _, precision = seen_by(config, drawn, scene.clean.mean(0, dtype=np.float64))
     light = drawn.activity.astype(float) * drawn.brightness
-    spectra = _spectra(light)
+    spectra = smooth_spectra(light)
     weights = scene.weights.reshape(len(scene.weights), -1).astype(float) @ footprints
     T = light.shape[1]
     each = [_error(weights, precision, power) for power in spectra.T]
@@ -35,22 +35,26 @@ def linear_bound(config: SimulationConfig, scene: bench.Scene) -> float | None:
     return float((np.array(each) * twice[:, None]).sum(0).mean() / T)
 
 
-def _seen(config: SimulationConfig, drawn: Scene, mean: np.ndarray) -> tuple[Float[np.ndarray, "P K"], np.ndarray]:
-    """Footprints in counts after the detector, and `Φᵀ N⁻¹ Φ`."""
+def seen_by(
+    config: SimulationConfig, drawn: Scene, mean: Float[np.ndarray, "Y X"]
+) -> tuple[Float[np.ndarray, "P K"], Float[np.ndarray, "P K"], Float[np.ndarray, "K K"]]:
+    """Footprints Φ in counts after the detector, `N⁻¹ Φ`, and `Φᵀ N⁻¹ Φ`, with the noise of the mean image."""
+    shape = (config.height, config.width, -1)
     taps = detector_taps(config.correlation_x, config.detector.bandwidth_px)
-    raw = config.gain * drawn.footprints.toarray().reshape(config.height, config.width, -1)
+    raw = config.gain * drawn.footprints.toarray().reshape(shape)
     seen = convolve1d(raw, taps[::-1], axis=1, mode="nearest").reshape(config.height * config.width, -1)
     gain = config.gain * config.excess_noise * float(taps @ taps)
-    variance = gain * (mean.ravel() - config.offset) + config.read_noise**2
-    white = (seen / np.sqrt(variance)[:, None]).reshape(config.height, config.width, -1)
+    sd = np.sqrt(gain * (mean.ravel() - config.offset) + config.read_noise**2)[:, None]
     correlation = np.zeros(config.width)
     lags = noise_kernel(taps)[len(taps) - 1, len(taps) - 1 :]
     correlation[: len(lags)] = lags
-    undone = np.einsum("ij,yjk->yik", np.linalg.inv(toeplitz(correlation)), white)
-    return seen, np.einsum("yik,yil->kl", white, undone)
+    undone = np.einsum("ij,yjk->yik", np.linalg.inv(toeplitz(correlation)), (seen / sd).reshape(shape))
+    whitened = undone.reshape(seen.shape) / sd
+    return seen, whitened, seen.T @ whitened
 
 
-def _spectra(light: Float[np.ndarray, "K T"]) -> Float[np.ndarray, "K frequencies"]:
+def smooth_spectra(light: Float[np.ndarray, "K T"]) -> Float[np.ndarray, "K frequencies"]:
+    """Power of each component at each frequency (counts² over frames), averaged over `SMOOTH` of them."""
     about = light - light.mean(1, keepdims=True)
     power = np.abs(np.fft.rfft(about, axis=1)) ** 2 / light.shape[1]
     return uniform_filter1d(power, SMOOTH, axis=1, mode="nearest") + 1e-12

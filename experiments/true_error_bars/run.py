@@ -23,6 +23,7 @@ import udenoise
 from experiments import bench, tables
 from experiments.movies import CHOOSING, Reported, check_apart, reported
 from experiments.three_photon_levels.run import MOVIES
+from experiments.true_error_bars import posterior
 from experiments.true_error_bars.bound import linear_bound
 from udenoise import metrics
 from udenoise.config import PopulationConfig, SimulationConfig
@@ -40,6 +41,7 @@ LONGER = {
 """More to learn the error from: 27 cells, three times as many frames."""
 check_apart(CHOOSING, tuple(Reported(name, config) for name, config in LONGER.items()))
 DRAWS, PIXEL_STEP, WINDOW_S = 200, 10, 1.0
+SWEEPS, OWN_SWEEPS = 300, 900
 BEFORE, LENGTH = 5, 20
 """Frames before an event whose mean is its baseline, and frames in which its peak is sought."""
 LEAST_SNR = 8.0
@@ -56,6 +58,10 @@ DERIVED = {
 NARROW = {
     "movie": "{}", "width": "{:.2f}", "ROI error / Wiener": "{:.2f}", "linear bound": "{:.2f}", "fastest / raw": "{:.2f}",
     "rare kept": "{:.2f}", "in its interval": "{:.0%}", "as listed": "{:.0%}",
+}  # fmt: skip
+ORACLE = {
+    "movie": "{}", "ours": "{:.2f}", "linear": "{:.2f}", "posterior": "{:.2f}", "own trace": "{:.2f}", "95 %": PERCENT,
+    "fastest 3 %": PERCENT, "event amplitude": PERCENT, "correlation of two": PERCENT, "whole trace": PERCENT,
 }  # fmt: skip
 FOREIGN = {
     "movie": "{}", "network of": "{}", "95 %": PERCENT, "fastest 3 %": PERCENT, "ROI error / Wiener": "{:.2f}", "width": "{:.2f}",
@@ -74,11 +80,16 @@ def main(out: Path = Path("experiments-out")) -> None:
         seconds += result["seconds"]
         print(tables.markdown(rows, HELD), flush=True)
     strangers, more = foreign(scenes[: -len(LONGER)], out)
+    oracles = [oracle(movie, scene, row, out) for movie, scene, row in zip(movies, scenes, rows, strict=True)]
+    oracles = [result for result in oracles if result is not None]
     text = "\n\n".join([
         "How often the corridor of an ROI's fluorescence holds the truth",
         tables.markdown(rows, HELD), "How often 95 % corridors of other things do", tables.markdown(rows, DERIVED),
         "How narrow it is, and how far from what can be had", tables.markdown(rows, NARROW),
-        "A network on a movie that it was not trained on", tables.markdown(strangers, FOREIGN), tables.measured(seconds + more),
+        "A network on a movie that it was not trained on", tables.markdown(strangers, FOREIGN),
+        "What the law of the movie knows (errors over that of the Wiener filter; how often 95 % corridors of its posterior hold)",
+        tables.markdown([result["row"] for result in oracles], ORACLE),
+        tables.measured(seconds + more + sum(result["seconds"] for result in oracles)),
     ])  # fmt: skip
     tables.fill(Path(__file__).with_name("README.md"), "result", text)
 
@@ -88,7 +99,9 @@ def measure(movie: Reported, scene: bench.Scene, out: Path) -> dict[str, Any]:
     config = udenoise.Config()
     ours, raw = bench.measure_ours(scene, config, out), bench.measure_baseline(scene, "raw", out)
     wiener, folder = bench.measure_wiener(scene, out)["row"]["roi_error"], bench.ran(scene, config, out)
-    done = bench.timed(lambda: corridors(ours["row"], scene, folder) | narrow(movie, scene, folder, ours, raw, wiener))
+    done = bench.timed(
+        lambda: corridors(ours["row"], scene, folder) | narrow(movie, scene, folder, ours, raw, wiener, out)
+    )
     return {"row": done.value, "seconds": done.seconds}
 
 
@@ -172,7 +185,13 @@ def if_exact(drawn: Float[np.ndarray, "S N T"], arrays: dict[str, np.ndarray]) -
 
 
 def narrow(
-    movie: Reported, scene: bench.Scene, folder: Path, ours: dict[str, Any], raw: dict[str, Any], wiener: float
+    movie: Reported,
+    scene: bench.Scene,
+    folder: Path,
+    ours: dict[str, Any],
+    raw: dict[str, Any],
+    wiener: float,
+    out: Path,
 ) -> dict[str, float | None]:
     """Width, errors beside the bounds, and what becomes of one-off events."""
     row = ours["row"]
@@ -226,6 +245,40 @@ def _inside(planted: metrics.Planted, k: int, share: float, listed: np.ndarray) 
         return False
     best = listed[near][np.abs(listed[near, 7]).argmax()]
     return bool(abs(share - 1) <= 1.96 * best[6] / abs(best[5]))
+
+
+def oracle(movie: Reported, scene: bench.Scene, row: dict[str, Any], out: Path) -> dict[str, Any] | None:
+    """What can be known by whom everything but the activity is told; None with motion, and for the longer movies."""
+    if movie.name in LONGER or posterior.all_pixels(movie.config, scene) is None:
+        return None
+    result = bench.cached(out / "rows" / f"oracle-{bench.key_of(scene.folder.parent.name)}.json",
+                          lambda: known_by_law(movie, scene, out))  # fmt: skip
+    ours = {"movie": scene.name, "ours": row["ROI error / Wiener"], "linear": row["linear bound"]}
+    return result | {"row": ours | result["row"]}
+
+
+def known_by_law(movie: Reported, scene: bench.Scene, out: Path) -> dict[str, Any]:
+    """The posterior's error and how often its own corridors hold, from the whole movie; and its error from the ROIs' traces alone.
+
+    Both walks begin at the truth: before they have forgotten it their errors are too small, never too large.
+    """
+    whole, own = (law(movie.config, scene) for law in (posterior.all_pixels, posterior.own_trace))
+    done = bench.timed(lambda: posterior.draw(whole, SWEEPS, SWEEPS // 3, at_truth=True))
+    alone = bench.timed(lambda: posterior.draw(own, OWN_SWEEPS, OWN_SWEEPS // 3, at_truth=True))
+    wiener = bench.measure_wiener(scene, out)["row"]["roi_error"]
+    drawn, truth = done.value, whole.weights @ whole.light
+    mean, sd = drawn.mean(0), drawn.std(0)
+    held = {name: held_by_draws(f, drawn, truth, mean) for name, f in
+            {"event amplitude": amplitudes(mean), "correlation of two": correlations}.items()}  # fmt: skip
+    largest = (np.abs(part - mean) / sd for part in (drawn, truth[None]))
+    band, reached = (part.max(2) for part in largest)
+    return {"seconds": done.seconds + alone.seconds, "row": {
+        "posterior": float(metrics.roi_error(mean, truth).mean() / wiener),
+        "own trace": float(metrics.roi_error(alone.value.mean(0), own.weights @ own.light).mean() / wiener),
+        "95 %": metrics.coverage(truth, mean - 1.96 * sd, mean + 1.96 * sd),
+        "fastest 3 %": metrics.state_coverage(truth, mean - 1.96 * sd, mean + 1.96 * sd).fast,
+        "whole trace": float(np.mean(reached[0] <= np.quantile(band, 0.95, axis=0))), **held,
+    }}  # fmt: skip
 
 
 def foreign(scenes: list[bench.Scene], out: Path) -> tuple[list[dict[str, Any]], float]:
