@@ -19,7 +19,12 @@ def movie(rate: float, size: float, T: int = 3000, N: int = 10):
     raw = 50 + error + rng.standard_normal((T, 1, N))
     moments = Region(raw, np.full((T, 1, N), NOISE), np.full((T, 1, N), 50.0), np.full((T, N, 1, 1), S))
     known = calibrated(pairs(0.0, 0.0, T=50, N=N))
-    return moments, known._replace(variance=np.full((T, 1, N), S), correlation=np.ones((1, 1))), 50 + error[:, 0], struck[:, 0]
+    return (
+        moments,
+        known._replace(variance=np.full((T, 1, N), S), correlation=np.ones((1, 1))),
+        50 + error[:, 0],
+        struck[:, 0],
+    )
 
 
 def test_rate_and_size_of_what_was_planted():

@@ -386,15 +386,12 @@ def to_json(config: Any) -> dict[str, Any]:
 
 def from_json(kind: type, data: dict[str, Any]) -> Any:
     """Settings of `kind` from plain data. Raises InputError for a name that it does not have."""
-    known = {f.name: f for f in fields(kind)}
+    known = {f.name: f.type for f in fields(kind)}
     if strange := sorted(data.keys() - known.keys()):
-        raise InputError(
-            f"settings of another version: {', '.join(strange)} unknown here; run anew into another folder"
-        )
-    return kind(**{name: _restore(known.get(name), value) for name, value in data.items()})
+        raise InputError(f"settings of another version: {', '.join(strange)} unknown here; run anew elsewhere")
+    return kind(**{name: _restore(known[name], value) for name, value in data.items()})
 
 
-def _restore(spec: Any, value: Any) -> Any:
-    if isinstance(value, dict) and spec is not None:
-        return from_json(spec.type if isinstance(spec.type, type) else globals()[spec.type], value)
-    return tuple(value) if isinstance(value, list) else value
+def _restore(kind: Any, value: Any) -> Any:
+    plain = tuple(value) if isinstance(value, list) else value
+    return from_json(kind, value) if isinstance(value, dict) else plain
