@@ -178,16 +178,38 @@ def test_recalibration_finds_a_known_misstatement(shared, pixel):
     side, count = np.array(SCALES, float), np.array([1e9, 2.5e8, 6e7, 1.5e7, 4e6])
     own, together, noise = 0.2 / side**2, 0.05 / side**0.5, 1.0 / side**2
     squared = shared * together + pixel * own + noise
-    sums = (jnp.asarray(x * count) for x in (squared, own, together, noise))
-    found = fit_recalibration(ScaleMoments(*sums, jnp.asarray(count)))
+    sums = (jnp.asarray([x * count, x * count]) for x in (squared, own, together, noise))
+    found = fit_recalibration(ScaleMoments(*sums, jnp.asarray([count, count])))
     assert found.shared == pytest.approx(shared, rel=0.05)
     assert found.pixel == pytest.approx(pixel, rel=0.1)
 
 
 def test_recalibration_without_evidence_stays_at_one():
-    count = jnp.full(5, 10.0)
+    count = jnp.full((1, 5), 10.0)
     found = fit_recalibration(ScaleMoments(1.5 * count, 1e-3 * count, 1e-3 * count, count, count))
     assert found.shared == pytest.approx(1, abs=0.05) and found.pixel == pytest.approx(1, abs=0.05)
+
+
+def test_the_usual_error_is_that_of_the_median_chunk():
+    """One chunk in which everything is wrong raises the mean, which all variances are multiplied to, not what is usual."""
+    side, count = np.array(SCALES, float), np.array([1e9, 2.5e8, 6e7, 1.5e7, 4e6])
+    noise, level = 1.0 / side**2, np.array([0.005, 0.005, 0.05])[:, None]
+    stated = np.tile(0.002 * SQUARE_ERROR, (3, 1))
+    rows = (jnp.asarray(x * count) for x in (level * SQUARE_ERROR + noise, stated / 2, stated / 2, noise * np.ones((3, 1))))
+    found = fit_recalibration(ScaleMoments(*rows, jnp.asarray(np.tile(count, (3, 1)))))
+    assert found.usual * found.reported == pytest.approx(0.005, rel=0.02)
+
+
+def test_the_usual_error_stays_when_the_frame_is_heard():
+    """Where the factors say that the frame tells nearly all; what is stated above the usual is taken out."""
+    shape = (2 * SPACING, 2 * SPACING)
+    prior = Prior(jnp.zeros(shape), jnp.full(shape, 1e-6), jnp.full((*shape, 1), 30.0))
+    evidence = Evidence(*(jnp.full(shape, value) for value in (100.0, 1.0, 100.0, 1.0)))
+    plain, kept = (fuse(prior, evidence, SCALE, SPACING, kernel_factors(white()), None, usual) for usual in (0.0, 0.5))
+    unit = SCALE.sigma(evidence.mean, evidence.ratio)
+    assert float((plain.sd / unit).max()) < 0.7 < 29 < float((plain.prior_sd / unit).min())
+    np.testing.assert_allclose(kept.sd**2, plain.sd**2 + 0.5 * unit**2, rtol=0.01)
+    np.testing.assert_array_equal(kept.mean, plain.mean)
 
 
 @pytest.mark.parametrize("doubtful", [False, True])

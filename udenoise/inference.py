@@ -87,7 +87,7 @@ def prepare(
         return _mixture(jax.lax.map(one, networks)) if config.uncertainty == "ensemble" else one(denoiser.params)
 
     def fused(prior: Prior, evidence: Evidence, by: Recalibration) -> FramePosterior:
-        result = jax.lax.map(lambda both: frame(*both), (recalibrated(prior, by), evidence))
+        result = jax.lax.map(lambda both: frame(*both, usual=by.usual), (recalibrated(prior, by), evidence))
         size = jnp.sqrt(by.reported)
         return result._replace(sd=result.sd * size, prior_sd=result.prior_sd * size)
 
@@ -277,11 +277,10 @@ def measure_spread(inference: Inference, frames: np.ndarray) -> Spread:
 
 
 def measure_scales(inference: Inference, frames: np.ndarray, report: Callable[[int], None]) -> ScaleMoments:
-    """Blind residuals against stated variances, summed over the chunks that start at the given frames."""
-    total = None
+    """Blind residuals against stated variances, one row for each of the chunks that start at the given frames."""
+    found = []
     for done, first in enumerate(frames):
         chunk = read_chunk(inference, int(first), inference.config.chunk)
-        moments = jax.tree.map(np.asarray, inference.moments(predict_chunk(inference, chunk), chunk.evidence))
-        total = moments if total is None else jax.tree.map(np.add, total, moments)
+        found.append(inference.moments(predict_chunk(inference, chunk), chunk.evidence))
         report(done + 1)
-    return total
+    return jax.tree.map(lambda *rows: np.stack(rows), *found)

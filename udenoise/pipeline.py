@@ -246,12 +246,13 @@ def _recalibrate(job: Run, recording: Recording, nets: list[Denoiser]) -> Recali
     path = job.folder / "calibration.json"
     if path.is_file():
         about = read_json(path)
-        return Recalibration(*(about[f"factor_{name}"] for name in Recalibration._fields))
+        known = {name: about.get(f"factor_{name}") for name in Recalibration._fields}  # an older run has fewer
+        return Recalibration(**{name: value for name, value in known.items() if value is not None})
     machine = inference.prepare(recording, nets[0], job.config.denoise, others=tuple(nets[1:]))
     starts = _calibration_starts(len(recording.movie), job.config)
     with progress_bar("calibrate", len(starts), job.quiet) as bar:
         moments = job.timed("calibrate", lambda: inference.measure_scales(machine, starts, bar))
-    by = posterior.fit_recalibration(moments)
+    by, moments = posterior.fit_recalibration(moments), posterior.ScaleMoments(*(part.sum(0) for part in moments))
     n = moments.count
     write_json(path, {
         "scales": list(posterior.SCALES), **{f"factor_{name}": value for name, value in by._asdict().items()},

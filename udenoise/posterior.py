@@ -29,6 +29,8 @@ hear more than it does: the best gain, measured with the truth on simulated movi
 SQUARE_ERROR = np.array([1.0, 0.70, 0.43, 0.225, 0.115])
 """Error variance of the mean of a square (`likelihood.SCALES`) over that of a pixel: of blind predictions of the simulated
 movies that settings are chosen on, which agree within a tenth."""
+PIXEL_NOISE_DOUBT = 0.008
+"""Relative error of the noise variance of small squares, whose error is as small."""
 SHAPE_DOUBT, TILT = 0.1, 0.1
 """Relative error of that in another movie, of each square by itself and growing from each square to the next larger one."""
 
@@ -40,6 +42,8 @@ class Recalibration(NamedTuple):
     pixel: float = 1.0
     reported: float = 1.0
     """On the variance of single pixels as it is written: what pixels of a few micrometres share fits neither of the other two."""
+    usual: float = 0.0
+    """Blind variance of a pixel in the median frame, in units of its noise, before it is multiplied by `reported`."""
 
 
 class Region(NamedTuple):
@@ -82,8 +86,14 @@ def fuse(
     spacing: int,
     kernel_factors: tuple[float, ...],
     regions: Regions | None,
+    usual: float | Float[Array, ""] = 0.0,
 ) -> FramePosterior:
-    """Posterior of one frame (prior without batch axis, Y X): pixels, and regions when given."""
+    """Posterior of one frame (prior without batch axis, Y X): pixels, and regions when given.
+
+    The frame takes away what is shared in the shapes that the network knows, which is most of a large error. The `usual` error
+    has shapes of a few pixels, which no factor has and noise hides: that much of the variance stays, whatever the factors say, and
+    half of it everywhere alike, for of small errors the network does not know well where they are larger.
+    """
     shape = evidence.frame.shape
     prior, evidence = _pad(prior, evidence, gaussian.pad_to_cells(shape, spacing))
     sigma = scale.sigma(evidence.mean, evidence.ratio)
@@ -94,6 +104,8 @@ def fuse(
     kept = prior.factors * given.shrink[..., None]
     variance = given.diagonal + gaussian.shared_variance(kept, given.latents, spacing)
     before = prior.diagonal + jnp.sum(prior.factors**2, axis=-1)
+    common = jnp.minimum(before, usual)
+    variance = (usual + common) / 2 + (1 - common / before) * variance
     blind = evidence.mean + sigma * prior.deviation
     images = blind + sigma * given.shift, sigma * jnp.sqrt(variance), blind, sigma * jnp.sqrt(before)
     measured = None
@@ -146,13 +158,13 @@ def _project(weights: Array, factors: Array, regions: Regions) -> Float[Array, "
 
 
 class ScaleMoments(NamedTuple):
-    """Sums over the squares of one scale in one frame: residual², its own, shared and noise variance; how many."""
+    """Sums over the squares of each scale in some frames: residual², its own, shared and noise variance; how many."""
 
-    squared: Float[Array, "scales"]
-    own: Float[Array, "scales"]
-    shared: Float[Array, "scales"]
-    noise: Float[Array, "scales"]
-    count: Float[Array, "scales"]
+    squared: Float[Array, "*chunks scales"]
+    own: Float[Array, "*chunks scales"]
+    shared: Float[Array, "*chunks scales"]
+    noise: Float[Array, "*chunks scales"]
+    count: Float[Array, "*chunks scales"]
 
 
 def scale_moments(
@@ -183,19 +195,35 @@ def _box_goodness(good: Array) -> list[Array]:
     return [box_mean(good, side) for side in SCALES]
 
 
-def fit_recalibration(moments: ScaleMoments) -> Recalibration:
+def fit_recalibration(chunks: ScaleMoments) -> Recalibration:
     """Factors from `E[r²] = λ_pixel d + λ_shared UUᵀ + N` at all scales: least squares weighted by the variance of a mean of
     squares, drawn towards 1 with a standard deviation of 1, kept within a tenth and ten."""
-    own, shared, noise = (np.asarray(x / moments.count, float) for x in (moments.own, moments.shared, moments.noise))
-    excess = np.asarray(moments.squared / moments.count, float) - noise
-    spread = (own + shared + noise) * np.sqrt(
-        2 / np.asarray(moments.count, float)
-    ) + 0.003 * noise  # and 0.3 % of doubt in N
+    moments = ScaleMoments(*(np.asarray(part, float).sum(0) for part in chunks))
+    own, shared, noise = (part / moments.count for part in moments[1:4])
+    excess, chance = moments.squared / moments.count - noise, _chance(moments)
+    spread = chance + 0.003 * noise  # and 0.3 % of doubt in N
     design = np.stack([shared, own], axis=1) / spread[:, None]
     rows, right = np.vstack([design, np.eye(2)]), np.concatenate([excess / spread, np.ones(2)])
     factors = np.clip(np.linalg.lstsq(rows, right, rcond=None)[0], 0.1, 10.0)
     stated = factors[0] * shared[0] + factors[1] * own[0]
-    return Recalibration(float(factors[0]), float(factors[1]), pixel_error(excess, noise, spread) / stated)
+    reported = pixel_error(excess, noise, chance + PIXEL_NOISE_DOUBT * noise) / stated
+    return Recalibration(float(factors[0]), float(factors[1]), reported, _usual_error(chunks) / reported)
+
+
+def _chance(moments: ScaleMoments) -> Float[np.ndarray, "*chunks scales"]:
+    """Standard error of the mean squared residual of Normal residuals."""
+    return (moments.own + moments.shared + moments.noise) / moments.count * np.sqrt(2 / moments.count)
+
+
+def _usual_error(chunks: ScaleMoments) -> float:
+    """Error variance of single pixels in the median chunk."""
+    rows = [ScaleMoments(*(np.asarray(part[i], float) for part in chunks)) for i in range(len(chunks.count))]
+    noise = [row.noise / row.count for row in rows]
+    found = [
+        pixel_error(row.squared / row.count - n, n, _chance(row) + PIXEL_NOISE_DOUBT * n)
+        for row, n in zip(rows, noise, strict=True)
+    ]
+    return float(np.median(found))
 
 
 def pixel_error(
