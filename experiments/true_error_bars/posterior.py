@@ -222,31 +222,33 @@ def walk(key, spikes, calcium, measured, brightness, kernel, size, T: int):
     lag = jnp.arange(AHEAD)[:, None] + REACH - jnp.arange(AHEAD + REACH)[None]
     lately = jnp.where((lag >= 1) & (lag <= REACH), jnp.exp(-lag / FADE), 0.0)
 
-    def prior(near):
+    def prior(near, real):
         odds, count = alpha + beta * lately @ (near > 0).astype(jnp.float32), near[REACH:]
-        return jnp.where(count > 0, (count - 1) * more + enough - jax.nn.softplus(-odds), -jax.nn.softplus(odds)).sum()
+        some = (count - 1) * more + enough - jax.nn.softplus(-odds)
+        return jnp.where(real, jnp.where(count > 0, some, -jax.nn.softplus(odds)), 0.0).sum()
 
     def likely(c, x, light):
         return -precision / 2 * jnp.sum((x - light * amplitude * c * (1 + half) / (c + half)) ** 2)
 
-    def choose(state, other, allowed, x, light, u):
+    def choose(state, other, allowed, real, x, light, u):
         (near, c), (near_, c_) = state, other
-        gain = prior(near_) - prior(near) + likely(c_, x, light) - likely(c, x, light)
+        gain = prior(near_, real) - prior(near, real) + likely(c_, x, light) - likely(c, x, light)
         taken = allowed & (jnp.log(u) < gain)
         return jax.tree.map(lambda a, b: jnp.where(taken, b, a), state, other)
 
     def visit(series, step):
         t, u = step
+        real = t + jnp.arange(AHEAD) < T
         near = jax.lax.dynamic_slice(series[0], (t,), (REACH + AHEAD,))
         c, x, light = (jax.lax.dynamic_slice(part, (t,), (L,)) for part in (series[1], measured, brightness))
         sign = jnp.where(u[0] < 0.5, 1.0, -1.0)
         other = near.at[REACH].add(sign), jnp.maximum(c + sign * answer, 0)
-        state = choose((near, c), other, other[0][REACH] >= 0, x, light, u[1])
+        state = choose((near, c), other, other[0][REACH] >= 0, real, x, light, u[1])
         far, sign = 1 + jnp.floor(u[2] * FARTHEST).astype(int), jnp.where(u[3] < 0.5, 1.0, -1.0)
         moved = state[0].at[REACH].add(-sign).at[REACH + far].add(sign)
         other = moved, jnp.maximum(state[1] + sign * (jnp.roll(answer, far) - answer), 0)
         allowed = (moved[REACH] >= 0) & (moved[REACH + far] >= 0) & (t + far < T)
-        state = choose(state, other, allowed, x, light, u[4])
+        state = choose(state, other, allowed, real, x, light, u[4])
         return tuple(
             jax.lax.dynamic_update_slice(whole, part, (t,)) for whole, part in zip(series, state, strict=True)
         ), None
