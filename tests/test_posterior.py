@@ -209,6 +209,7 @@ def test_the_usual_error_stays_when_the_frame_is_heard():
     unit = SCALE.sigma(evidence.mean, evidence.ratio)
     assert float((plain.sd / unit).max()) < 0.7 < 29 < float((plain.prior_sd / unit).min())
     np.testing.assert_allclose(kept.sd**2, plain.sd**2 + 0.5 * unit**2, rtol=0.01)
+    np.testing.assert_allclose(kept.prior_sd**2, plain.prior_sd**2, rtol=1e-5)
     np.testing.assert_array_equal(kept.mean, plain.mean)
 
 

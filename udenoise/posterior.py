@@ -105,7 +105,8 @@ def fuse(
     variance = given.diagonal + gaussian.shared_variance(kept, given.latents, spacing)
     before = prior.diagonal + jnp.sum(prior.factors**2, axis=-1)
     common = jnp.minimum(before, usual)
-    variance = (usual + common) / 2 + (1 - common / before) * variance
+    stays = (usual + common) / 2
+    variance, before = stays + (1 - common / before) * variance, stays + before - common
     blind = evidence.mean + sigma * prior.deviation
     images = blind + sigma * given.shift, sigma * jnp.sqrt(variance), blind, sigma * jnp.sqrt(before)
     measured = None
