@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_traces import gaussian, nowhere
 
-from udenoise.draws import GAIN_SPREAD, TracePosterior, correlation, draw_region, propagate
+from udenoise.draws import GAIN_SPREAD, MOST_AHEAD, TracePosterior, clock, correlation, draw_region, propagate
 from udenoise.errors import InputError
 from udenoise.regions import Places
 from udenoise.roi_error import Together
@@ -61,6 +61,15 @@ def test_errors_before_and_after_a_rise_are_strangers(step, kept):
     expected = (1 - share) * kept * LASTING.at(np.array([1.0]))[0] - share
     assert np.corrcoef(error[:, 5], error[:, 6])[0, 1] == pytest.approx(expected, abs=0.06)
     assert error.std(0) == pytest.approx(1.0, rel=0.06)
+
+
+def test_the_clock_of_errors_never_runs_far_ahead():
+    """Also where a trace rises by a thousand error bars in every other frame."""
+    mean = np.where(np.arange(T) % 2, 1000.0, 0.0)[:, None, None] * np.ones((1, 2, 1))
+    known = posterior(memory=Memory(1.0, 50.0))._replace(mean=mean, covariance=np.tile(np.eye(2), (T, 1, 1, 1)))
+    time = clock(known, 0)
+    assert time[0] == 0 and (np.diff(time) >= 1).all() and time[-1] < (1 + MOST_AHEAD) * T
+    assert (np.diff(time)[1::2] == 1).all() and (np.diff(time)[::2] > 1).all()
 
 
 def test_large_traces_are_off_by_a_common_factor():

@@ -44,6 +44,8 @@ class Corridor(NamedTuple):
 
 RISE, AHEAD = 0.3, 3.0
 """Error bars per frame by which a trace may rise before its errors' clock runs faster, and frames per error bar beyond that."""
+MOST_AHEAD = 2.0
+"""How far it may run ahead in all, in lengths of the recording: draws stay small where a trace rises all the time."""
 GAIN_SPREAD = 0.05
 """Relative error of a whole trace's size, one for all its events."""
 MOST_LASTING = 0.9
@@ -151,6 +153,7 @@ def clock(posterior: TracePosterior, n: int) -> Int[np.ndarray, "T"]:
     mean, variance = posterior.mean[:, 0, n], posterior.covariance[:, n, 0, 0]
     rise = np.diff(mean, prepend=mean[:1]) / np.sqrt(np.maximum(variance, 1e-12))
     ahead = np.minimum(AHEAD * np.maximum(rise - RISE, 0), frames_needed(0, posterior.memory))
+    ahead *= min(1.0, MOST_AHEAD * len(mean) / max(ahead.sum(), 1e-12))
     return (np.arange(len(mean)) + np.cumsum(ahead)).astype(int)
 
 
