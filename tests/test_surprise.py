@@ -40,7 +40,8 @@ def test_noise_is_no_surprise():
     moments, calibration, _, _ = movie(0.0, 0.0)
     found = find_surprises(moments, calibration)
     assert found.rate < 2e-4 and found.size >= LEAST_SIZE and RATES[0] <= found.rate
-    plain, mixed = fuse_regions(moments, calibration), fuse_surprised(moments, calibration, found)
+    plain = fuse_regions(moments, calibration)
+    mixed = fuse_surprised(moments, calibration, found, plain)
     assert np.mean((plain.mean - mixed.mean) ** 2) < 0.01 * plain.covariance.mean()
     assert mixed.covariance.mean() == pytest.approx(plain.covariance.mean(), rel=0.02)
 
@@ -57,16 +58,16 @@ def test_the_mixture_is_worked_out_by_brute_force():
     variance = (weight * (error - mean) ** 2).sum() / weight.sum()
     likely = [(1 - rate) * normal(residual, S + NOISE), rate * normal(residual, S + size + NOISE)]
     p = np.full((1, 1), likely[1] / sum(likely))
-    fused = fuse_surprised(moments, calibration, Surprises(rate, size, p))
+    fused = fuse_surprised(moments, calibration, Surprises(rate, size, p), fuse_regions(moments, calibration))
     assert fused.mean[0, 0, 0] - 50 == pytest.approx(mean, rel=1e-4)
     assert fused.covariance[0, 0, 0, 0] == pytest.approx(variance, rel=1e-4)
 
 
 def test_corridors_hold_where_the_prediction_was_surprised():
     moments, calibration, truth, struck = movie(0.01, 25.0)
-    fused = fuse_surprised(moments, calibration, find_surprises(moments, calibration))
-    held = np.abs(truth - fused.mean[:, 0]) < 1.96 * np.sqrt(fused.covariance[:, :, 0, 0])
     plain = fuse_regions(moments, calibration)
+    fused = fuse_surprised(moments, calibration, find_surprises(moments, calibration), plain)
+    held = np.abs(truth - fused.mean[:, 0]) < 1.96 * np.sqrt(fused.covariance[:, :, 0, 0])
     before = np.abs(truth - plain.mean[:, 0]) < 1.96 * np.sqrt(plain.covariance[:, :, 0, 0])
     assert held.mean() == pytest.approx(0.95, abs=0.01)
     assert before[struck].mean() < 0.25 and held[struck].mean() > 0.6  # those within the noise cannot be told

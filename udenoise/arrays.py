@@ -14,3 +14,8 @@ Frames = Float[np.ndarray, "frames Y X"]
 Image = Float[np.ndarray, "Y X"]
 Rows = Bool[np.ndarray, "frames Y"]
 Json = dict[str, Any]
+
+
+def as_floats(values: Any) -> Float[np.ndarray, "n"]:
+    """1-D float64; None becomes NaN, and nothing at all becomes empty."""
+    return np.array([], np.float64) if values is None else np.array(list(values), np.float64)

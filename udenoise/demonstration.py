@@ -16,7 +16,7 @@ from udenoise.pipeline import run
 from udenoise.regions import neuropil_rings
 from udenoise.results import load_rois_npz
 from udenoise.simulate import write_simulation
-from udenoise.traces import f0
+from udenoise.traces import f0, filled
 
 DEMO_STEPS = 1000
 
@@ -61,7 +61,7 @@ def judge(folder: Path, truth_file: Path) -> Outcome:
     arrays, about = read_group(folder / "traces.zarr")
     levels = tuple(about["levels"])
     raw, mean, sd = (arrays[name] for name in ("raw", "mean", "sd"))
-    filled = np.stack([_filled(trace) for trace in raw])
+    filled = np.stack([filled(trace) for trace in raw])
     gaussian = metrics.best_temporal_gaussian(filled, true, np.array(metrics.SIGMAS))
     raw_error = metrics.roi_error(filled, true)
     wiener = metrics.oracle_wiener(filled, true, raw_error)
@@ -90,11 +90,6 @@ def true_dff(folder: Path, true: np.ndarray, clean: np.ndarray, rate: float) -> 
     ratio = config.neuropil_coefficient
     subtracted = true - config.offset_counts - ratio * (around - config.offset_counts)
     return subtracted / f0(subtracted, config, rate) - 1
-
-
-def _filled(trace: np.ndarray) -> np.ndarray:
-    known = np.flatnonzero(~np.isnan(trace))
-    return np.interp(np.arange(len(trace)), known, trace[known])
 
 
 def plain(outcome: Outcome) -> dict[str, Any]:

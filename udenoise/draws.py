@@ -20,6 +20,14 @@ from udenoise.sampling import SCALE_MEMORY_FRAMES, SCALE_SPREAD, Memory, frames_
 
 EVERYWHERE, NODES, SCALES, LASTING = 2**40, 2**41, 2**42, 2**43
 """First numbers of the series that regions share, and of those of their scales; their own have the region's number."""
+RISE, AHEAD = 0.3, 3.0
+"""Error bars per frame by which a trace may rise before its errors' clock runs faster, and frames per error bar beyond that."""
+MOST_AHEAD = 2.0
+"""How far it may run ahead in all, in lengths of the recording: draws stay small where a trace rises all the time."""
+GAIN_SPREAD = 0.05
+"""Relative error of a whole trace's size, one for all its events."""
+MOST_LASTING = 0.9
+"""Largest share that this may have in an error bar."""
 
 
 class TracePosterior(NamedTuple):
@@ -41,15 +49,6 @@ class Corridor(NamedTuple):
     lower: Float[np.ndarray, "L *f"]
     upper: Float[np.ndarray, "L *f"]
 
-
-RISE, AHEAD = 0.3, 3.0
-"""Error bars per frame by which a trace may rise before its errors' clock runs faster, and frames per error bar beyond that."""
-MOST_AHEAD = 2.0
-"""How far it may run ahead in all, in lengths of the recording: draws stay small where a trace rises all the time."""
-GAIN_SPREAD = 0.05
-"""Relative error of a whole trace's size, one for all its events."""
-MOST_LASTING = 0.9
-"""Largest share that this may have in an error bar."""
 
 Held = dict[int, Float[np.ndarray, "S K T"]]
 """Shared series that the next region may need again, by their number."""
@@ -103,9 +102,8 @@ def correlation(posterior: TracePosterior, k: int) -> Float[np.ndarray, "N N"]:
 def draw_region(posterior: TracePosterior, n: int, draws: Sequence[int], seed: int, held: Held) -> np.ndarray:
     """The given draws of ROI n and its ring (S K T, counts); `held` is filled with series that a neighbour needs too."""
     covariance = posterior.covariance[:, n]
-    sd = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-    unit = np.maximum(sd, 1e-12)
-    correlation = covariance / (unit[:, :, None] * unit[:, None]) + 1e-9 * np.eye(covariance.shape[-1])
+    sd = _error_bars(posterior, n)
+    correlation = covariance / (sd[:, :, None] * sd[:, None]) + 1e-9 * np.eye(covariance.shape[-1])
     normal = _standard(posterior, n, draws, seed, held)
     normal = np.einsum("tkl,slt->skt", np.linalg.cholesky(correlation), normal)
     slow = Memory(1.0, SCALE_MEMORY_FRAMES)
@@ -138,10 +136,15 @@ def _standard(
     return np.sqrt(1 - lasting**2) * out + lasting * _normal(LASTING + n, draws, seed, (K, 1))
 
 
+def _error_bars(posterior: TracePosterior, n: int) -> Float[np.ndarray, "T K"]:
+    """Standard deviations of a region and its ring (counts), kept from zero."""
+    return np.sqrt(np.maximum(np.diagonal(posterior.covariance[:, n], axis1=1, axis2=2), 1e-12))
+
+
 def _lasting(posterior: TracePosterior, n: int) -> Float[np.ndarray, "K T"]:
     """What share of the standard deviation is an error of the whole trace's gain; below the median it has the other sign."""
-    mean, variance = posterior.mean[:, :, n], np.diagonal(posterior.covariance[:, n], axis1=1, axis2=2)
-    gain = GAIN_SPREAD * (mean - np.median(mean, axis=0)) / np.sqrt(np.maximum(variance, 1e-12))
+    mean = posterior.mean[:, :, n]
+    gain = GAIN_SPREAD * (mean - np.median(mean, axis=0)) / _error_bars(posterior, n)
     return np.clip(gain, -MOST_LASTING, MOST_LASTING).astype(np.float32).T
 
 
@@ -150,8 +153,8 @@ def clock(posterior: TracePosterior, n: int) -> Int[np.ndarray, "T"]:
 
     What is wrong before an onset tells little about what is wrong after it, for the onset itself is what was least known.
     """
-    mean, variance = posterior.mean[:, 0, n], posterior.covariance[:, n, 0, 0]
-    rise = np.diff(mean, prepend=mean[:1]) / np.sqrt(np.maximum(variance, 1e-12))
+    mean = posterior.mean[:, 0, n]
+    rise = np.diff(mean, prepend=mean[:1]) / _error_bars(posterior, n)[:, 0]
     ahead = np.minimum(AHEAD * np.maximum(rise - RISE, 0), frames_needed(0, posterior.memory))
     ahead *= min(1.0, MOST_AHEAD * len(mean) / max(ahead.sum(), 1e-12))
     return (np.arange(len(mean)) + np.cumsum(ahead)).astype(int)

@@ -330,7 +330,7 @@ def _extract(
     memory = _memory(job, left, roi_posterior.share_of_noise(improved, fused, response, left))
     lags = roi_posterior.error_by_lags(improved, fused, response._replace(left=left), trials)
     surprises = surprise.find_surprises(improved, calibration)
-    fused = roi_posterior.add_events(surprise.fuse_surprised(improved, calibration, surprises), added)
+    fused = roi_posterior.add_events(surprise.fuse_surprised(improved, calibration, surprises, fused), added)
     places = locate(job.rois)
     apart = np.stack([~share_noise(part, recording.noise.kernel) for part in _parts(job)])
     together = roi_error.measure_together(improved, calibration.variance, nearness(places), apart)

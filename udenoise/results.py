@@ -1,10 +1,10 @@
 """Traces and ROIs as they stand in the run folder: zarr for programs, CSV for spreadsheets."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -84,23 +84,24 @@ def write_csv(path: Path, traces: Traces, names: tuple[str, ...], frame_rate_hz:
             columns += [bands.raw[n], bands.mean[n], bands.lower[level, n], bands.upper[level, n]]
             parts = "raw", "mean", f"lower{percent}", f"upper{percent}"
             titles += [f"{_cell(name)}_{prefix}{part}" for part in parts]
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(titles)
-        for t, values in enumerate(np.transpose(columns)):
-            clock = [f"{t / frame_rate_hz:.6g}"] if frame_rate_hz else []
-            writer.writerow([t, *clock, *(f"{value:.6g}" for value in values)])
-    part.replace(path)
+    if frame_rate_hz:
+        columns.insert(0, np.arange(len(columns[0])) / frame_rate_hz)
+    rows = ([t, *(f"{value:.6g}" for value in values)] for t, values in enumerate(np.transpose(columns)))
+    _write_table(path, titles, rows)
 
 
 def write_events(path: Path, events: Events) -> None:
     """One row an event: first frame, centre (pixels), how long (frames), size (pixels), amplitude with its sd (counts), z."""
+    rows = ([f"{value:g}" for value in row] for row in zip(*events, strict=True))
+    _write_table(path, ["frame", "y", "x", "sigma_px", "frames", "amplitude", "amplitude_sd", "z"], rows)
+
+
+def _write_table(path: Path, titles: list[str], rows: Iterable[list[Any]]) -> None:
     part = path.with_name(path.name + ".part")
     with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["frame", "y", "x", "sigma_px", "frames", "amplitude", "amplitude_sd", "z"])
-        writer.writerows([f"{value:g}" for value in row] for row in zip(*events, strict=True))
+        writer.writerow(titles)
+        writer.writerows(rows)
     part.replace(path)
 
 

@@ -51,11 +51,13 @@ def _probability(squared: np.ndarray, usual: np.ndarray, rate: float, size: floa
     return 1 / (1 + np.exp(-np.clip(odds, -60, 60)))
 
 
-def fuse_surprised(moments: Region, calibration: RoiCalibration, surprises: Surprises) -> Fused:
-    """ROIs with their rings after the frame has been heard: mean and covariance of the mixture of both cases (counts, counts²)."""
+def fuse_surprised(moments: Region, calibration: RoiCalibration, surprises: Surprises, usual: Fused) -> Fused:
+    """ROIs with their rings after the frame has been heard: mean and covariance of the mixture of both cases (counts, counts²).
+
+    `usual` is what `fuse_regions` makes of them where nothing surprises.
+    """
     variance = calibration.variance.copy()
     variance[:, 0] += surprises.size * noise_of(moments, 0)
-    usual = fuse_regions(moments, calibration)
     larger = fuse_regions(moments, calibration._replace(variance=variance))
     p, apart = surprises.probability, larger.mean - usual.mean
     between = (p * (1 - p))[..., None, None] * np.einsum("tkn,tln->tnkl", apart, apart)

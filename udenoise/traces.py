@@ -87,7 +87,7 @@ def subtracted(parts: Float[np.ndarray, "S K T"], config: TraceConfig) -> Float[
 def _nu(raw: np.ndarray, config: TraceConfig, frame_rate_hz: float | None) -> float:
     if frame_rate_hz is None:
         return np.nan
-    plain = _filled(raw - config.offset_counts)
+    plain = filled(raw - config.offset_counts)
     alone = positive(f0(plain[None], config, frame_rate_hz))[0]
     return noise_level_nu((plain / alone - 1)[None], float(frame_rate_hz))[0]
 
@@ -97,7 +97,8 @@ def positive(baseline: np.ndarray) -> np.ndarray:
     return np.where(baseline > 0, baseline, np.nan)
 
 
-def _filled(trace: np.ndarray) -> np.ndarray:
+def filled(trace: Float[np.ndarray, "T"]) -> Float[np.ndarray, "T"]:
+    """Frames that are not known, from their neighbours; unchanged where none is."""
     known = np.flatnonzero(~np.isnan(trace))
     return np.interp(np.arange(len(trace)), known, trace[known]) if len(known) else trace
 

@@ -6,6 +6,8 @@ a is lost. Frequency by frequency the Wiener estimate is `(S⁻¹ + G)⁻¹ Φ�
 be known beyond it is that transients are positive, sparse and of one shape.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float
 from scipy.linalg import toeplitz
@@ -20,22 +22,43 @@ SMOOTH = 31
 """Frequencies over which spectra are averaged."""
 
 
-def linear_bound(config: SimulationConfig, scene: bench.Scene) -> float | None:
-    """Expected mean squared error of the ROIs' fluorescence (counts²); None for a movie with motion."""
+class Components(NamedTuple):
+    """A simulated movie as `rest + Φ a(t)`, seen through the detector."""
+
+    brightness: Float[np.ndarray, "T"]
+    light: Float[np.ndarray, "K T"]
+    """a, bleaching included."""
+    whitened: Float[np.ndarray, "P K"]
+    """`N⁻¹ Φ`, with the noise of the mean image."""
+    precision: Float[np.ndarray, "K K"]
+    """`Φᵀ N⁻¹ Φ`."""
+    weights: Float[np.ndarray, "N K"]
+    """Of the components in the ROIs, counts."""
+
+
+def components(config: SimulationConfig, scene: bench.Scene) -> Components | None:
+    """Everything that the simulation knows of the movie but the frames; None for a movie with motion."""
     drawn = draw_scene(config)
     if drawn.margin:
         return None
-    footprints, _, precision = seen_by(config, drawn, scene.clean.mean(0, dtype=np.float64))
-    light = drawn.activity.astype(float) * drawn.brightness
-    spectra = smooth_spectra(light)
+    footprints, whitened, precision = _seen_by(config, drawn, scene.clean.mean(0, dtype=np.float64))
     weights = scene.weights.reshape(len(scene.weights), -1).astype(float) @ footprints
-    T = light.shape[1]
-    each = [_error(weights, precision, power) for power in spectra.T]
+    light = drawn.activity.astype(float) * drawn.brightness
+    return Components(drawn.brightness, light, whitened, precision, weights)
+
+
+def linear_bound(config: SimulationConfig, scene: bench.Scene) -> float | None:
+    """Expected mean squared error of the ROIs' fluorescence (counts²); None for a movie with motion."""
+    law = components(config, scene)
+    if law is None:
+        return None
+    each = [_error(law.weights, law.precision, power) for power in smooth_spectra(law.light).T]
+    T = law.light.shape[1]
     twice = np.where((np.arange(len(each)) == 0) | ((T % 2 == 0) & (np.arange(len(each)) == len(each) - 1)), 1, 2)
     return float((np.array(each) * twice[:, None]).sum(0).mean() / T)
 
 
-def seen_by(
+def _seen_by(
     config: SimulationConfig, drawn: Scene, mean: Float[np.ndarray, "Y X"]
 ) -> tuple[Float[np.ndarray, "P K"], Float[np.ndarray, "P K"], Float[np.ndarray, "K K"]]:
     """Footprints Φ in counts after the detector, `N⁻¹ Φ`, and `Φᵀ N⁻¹ Φ`, with the noise of the mean image."""

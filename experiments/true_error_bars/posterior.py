@@ -14,16 +14,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import optimize
 from scipy.signal import fftconvolve
 
 from experiments import bench
-from experiments.true_error_bars.bound import seen_by, smooth_spectra
+from experiments.true_error_bars.bound import components, smooth_spectra
 from udenoise.config import SimulationConfig
 from udenoise.simulate.activity import accumulate, fire, kinetics, respond, saturate, transient, warm_up
 from udenoise.simulate.rare import plant_spikes
-from udenoise.simulate.scene import draw_scene
 from udenoise.simulate.tissue import draw_tissue
 
 REACH, FADE = 8, 3.0
@@ -72,22 +71,16 @@ class Told(NamedTuple):
 
 def all_pixels(config: SimulationConfig, scene: bench.Scene) -> Told | None:
     """What the whole movie says; None for one with motion."""
-    drawn = draw_scene(config)
-    if drawn.margin:
+    law = components(config, scene)
+    if law is None:
         return None
-    seen, whitened, precision = seen_by(config, drawn, scene.clean.mean(0, dtype=np.float64))
-    light = drawn.activity.astype(float) * drawn.brightness
-    frames = zip(scene.movie, scene.clean, light.T, strict=True)
-    heard = [whitened.T @ (y.ravel() - clean.ravel()).astype(float) + precision @ a for y, clean, a in frames]
-    weights = scene.weights.reshape(len(scene.weights), -1).astype(float) @ seen
-    return Told(_cells(config, drawn.brightness), np.stack(heard, 1), precision, light, weights)
+    frames = zip(scene.movie, scene.clean, law.light.T, strict=True)
+    heard = [law.whitened.T @ (y.ravel() - clean.ravel()).astype(float) + law.precision @ a for y, clean, a in frames]
+    return Told(_cells(config, law.brightness), np.stack(heard, 1), law.precision, law.light, law.weights)
 
 
-def own_trace(config: SimulationConfig, scene: bench.Scene) -> Told | None:
+def own_trace(told: Told, scene: bench.Scene) -> Told:
     """What the ROIs' raw traces say, each of its own cell and, as one more component, of all other light in it."""
-    told = all_pixels(config, scene)
-    if told is None:
-        return None
     N = len(scene.truth)
     share, noise = np.diag(told.weights[:, :N]), scene.noise_variance
     light = np.concatenate([told.light[:N], scene.truth - share[:, None] * told.light[:N]])
@@ -114,10 +107,15 @@ def _cells(config: SimulationConfig, brightness: np.ndarray) -> Cells:
     return Cells(firing.spikes.astype(float), kernel, before, amplitude, known.half_saturation, brightness)
 
 
+def _fading(lag: Int[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    """How much a spike that many frames ago still counts."""
+    return np.where((lag >= 1) & (lag <= REACH), np.exp(-lag / FADE), 0.0)
+
+
 def burst_law(spikes: Float[np.ndarray, "N T"]) -> Bursts:
     """The likeliest of this form for given spikes; the rate is each cell's own."""
     some = (spikes > 0).astype(float)
-    lately = sum(np.exp(-d / FADE) * np.pad(some, ((0, 0), (d, 0)))[:, : some.shape[1]] for d in range(1, REACH + 1))
+    lately = fftconvolve(some, _fading(np.arange(REACH + 1))[None], axes=1)[:, : some.shape[1]]
 
     def misfit(p: np.ndarray) -> float:
         odds = p[1:, None] + p[0] * lately
@@ -187,21 +185,11 @@ def _walk(
     key: jax.Array, told: Told, law: Bursts, n: int, heard: np.ndarray, spikes: np.ndarray, calcium: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """One walk through the frames of cell n: its spikes and calcium afterwards. Past the last frame nothing is heard."""
-    cells, (T, L) = told.cells, (len(spikes), told.cells.kernel.shape[1])
-    beyond = L + AHEAD
-    own = [
-        np.pad(part, (0, beyond)).astype(np.float32)
-        for part in (calcium, heard / told.precision[n, n], cells.brightness)
-    ]
-    size = (
-        told.precision[n, n],
-        cells.amplitude[n],
-        cells.half,
-        law.beta,
-        law.alpha[n],
-        np.log(law.more),
-        np.log1p(-law.more),
-    )
+    cells, T, precision = told.cells, len(spikes), told.precision[n, n]
+    beyond = cells.kernel.shape[1] + AHEAD
+    series = (calcium, heard / precision, cells.brightness)
+    own = [np.pad(part, (0, beyond)).astype(np.float32) for part in series]
+    size = (precision, cells.amplitude[n], cells.half, law.beta, law.alpha[n], np.log(law.more), np.log1p(-law.more))
     spikes, calcium = walk(
         key, np.pad(spikes, (REACH, beyond)).astype(np.float32), *own, cells.kernel[n].astype(np.float32),
         jnp.array(size, jnp.float32), T,
@@ -219,8 +207,7 @@ def walk(key, spikes, calcium, measured, brightness, kernel, size, T: int):
     precision, amplitude, half, beta, alpha, more, enough = size
     L = len(kernel) + FARTHEST
     answer = jnp.pad(kernel, (0, FARTHEST))
-    lag = jnp.arange(AHEAD)[:, None] + REACH - jnp.arange(AHEAD + REACH)[None]
-    lately = jnp.where((lag >= 1) & (lag <= REACH), jnp.exp(-lag / FADE), 0.0)
+    lately = _fading(np.arange(AHEAD)[:, None] + REACH - np.arange(AHEAD + REACH)).astype(np.float32)
 
     def prior(near, real):
         odds, count = alpha + beta * lately @ (near > 0).astype(jnp.float32), near[REACH:]

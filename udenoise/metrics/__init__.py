@@ -46,6 +46,7 @@ from udenoise.metrics.pixels import PixelScore, PixelSums, add_pixels, pixel_sco
 from udenoise.metrics.planted import (
     Findable,
     Planted,
+    at_start,
     findable,
     footprint_traces,
     matched_filter,
@@ -93,6 +94,7 @@ __all__ = [
     "add_pixels",
     "add_wobble",
     "at_rest",
+    "at_start",
     "band_score",
     "bar_columns",
     "best_temporal_gaussian",

@@ -63,6 +63,11 @@ def matched_filter(traces: Traces, course: Float[np.ndarray, "N K"], margin: int
     return out
 
 
+def at_start(planted: Planted, traces: Traces, margin: int = MARGIN) -> Float[np.ndarray, "E"]:
+    """What the matched filter finds in each footprint's trace (E T) where its own event begins."""
+    return matched_filter(traces, planted.course, margin)[np.arange(len(traces)), planted.start]
+
+
 def recovered_amplitudes(
     planted: Planted, estimate: Traces, truth: Traces | None = None, margin: int = MARGIN
 ) -> Float[np.ndarray, "E"]:
@@ -72,9 +77,9 @@ def recovered_amplitudes(
     activity of the cells around does not count; without them everything that looks like the event does.
     """
     if truth is None:
-        return _at_start(planted, estimate, margin) / planted.amplitude
+        return at_start(planted, estimate, margin) / planted.amplitude
     error = np.subtract(estimate, truth, dtype=np.float64)
-    return 1 + _at_start(planted, error, margin) / planted.amplitude
+    return 1 + at_start(planted, error, margin) / planted.amplitude
 
 
 def planted_snr(planted: Planted, noise_variance: Image, margin: int = MARGIN) -> Float[np.ndarray, "E"]:
@@ -114,10 +119,6 @@ def _weights(course: np.ndarray, margin: int) -> Float[np.ndarray, "N W"]:
     if not np.all(power > 1e-9 * np.square(k).sum(axis=1)):
         raise InputError("a course is a straight line over its window; give it a margin of frames without the event")
     return rest / power[:, None]
-
-
-def _at_start(planted: Planted, traces: Traces, margin: int) -> Float[np.ndarray, "E"]:
-    return matched_filter(traces, planted.course, margin)[np.arange(len(traces)), planted.start]
 
 
 def _touched(planted: Planted, T: int, reach: int) -> Bool[np.ndarray, "E T"]:

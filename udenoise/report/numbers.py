@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from udenoise.arrays import Json
+from udenoise.arrays import Json, as_floats
 from udenoise.io import Movie
 from udenoise.report.pictures import Moments
 from udenoise.report.series import blocks, chosen_levels
@@ -196,11 +196,6 @@ def trace_summary(rois: list[Json], sources: Sources) -> Json | None:
         "levels": levels,
         "shown_levels": [levels[i] for i in chosen_levels(sources)],
     }
-
-
-def as_floats(values: Any) -> np.ndarray:
-    """1-D float64; None becomes NaN, and nothing at all becomes empty."""
-    return np.array([], np.float64) if values is None else np.array(list(values), np.float64)
 
 
 def plain(value: Any) -> Any:

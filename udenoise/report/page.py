@@ -9,8 +9,8 @@ from importlib.resources import files
 
 import numpy as np
 
-from udenoise.arrays import Json
-from udenoise.report.numbers import as_floats, plain
+from udenoise.arrays import Json, as_floats
+from udenoise.report.numbers import plain
 from udenoise.report.pictures import Moments, anatomy_images, outlines, player
 from udenoise.report.series import bin_edges, trace_series
 from udenoise.report.sources import Sources, roi_names

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from udenoise.arrays import Json
+from udenoise.arrays import Json, as_floats
 
 ENOUGH = 0.35
 """Relative standard error of the measured error variance above which a movie cannot be judged."""
@@ -51,10 +51,6 @@ def trust(calibration: Json | None, noise: Json | None, names: list[str]) -> Jso
     }
 
 
-def _floats(values: Any) -> np.ndarray:
-    return np.array([np.nan if v is None else v for v in values or []], float)
-
-
 def _heard(ratio: Any) -> Any:
     """Error variance over the noise's after the frame itself has been heard, from that of the blind prediction: v/(1 + v). Where a
     blind prediction errs by more than the noise, it does not matter by how much."""
@@ -77,7 +73,7 @@ def _shares(activity: list[Json]) -> np.ndarray:
 
 def _activity(roi: Json) -> list[Json]:
     groups = roi.get("groups") or {}
-    parts = [_floats(groups.get(name)) for name in ("predicted", "measured", "measured_se")]
+    parts = [as_floats(groups.get(name)) for name in ("predicted", "measured", "measured_se")]
     return [
         {"frames": name, "predicted": p, "measured": m, "se": s}
         for name, p, m, s in zip(GROUPS, *parts, strict=False)
@@ -98,7 +94,7 @@ def _lags(lags: Json | None) -> list[Json]:
 
 def _deviating(roi: Json) -> np.ndarray:
     """ROIs whose measured error is not what is stated, by more than chance, and by more than a corridor can bear."""
-    measured, se, noise, stated = (_floats(roi.get(name)) for name in ("measured", "measured_se", "noise", "stated"))
+    measured, se, noise, stated = (as_floats(roi.get(name)) for name in ("measured", "measured_se", "noise", "stated"))
     if not len(stated) == len(measured) == len(noise):
         return np.zeros(0, bool)
     beyond_chance = np.abs(measured - stated) > (SIGNIFICANT + 0.5) * np.hypot(se, REGION_DOUBT * noise)
