@@ -12,7 +12,7 @@ from udenoise.errors import InputError
 from udenoise.regions import Places
 from udenoise.roi_error import Together
 from udenoise.sampling import Memory, correlated_noise, log_scales, tail_quantile
-from udenoise.traces import drawn_bands, f0, make_traces, stated_bands
+from udenoise.traces import LARGEST_SPREAD, drawn_bands, f0, make_traces, simultaneous
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 RATE = 10.0
@@ -227,7 +227,34 @@ def test_simultaneous_band_holds_the_whole_trace():
     mean, sd = np.zeros(T), rng.uniform(0.5, 2, T)
     draws = sd * correlated_noise(rng, (S,), T, memory)
     truth = sd * correlated_noise(rng, (2000,), T, memory)
-    for bands in (stated_bands(mean, mean, sd, draws, LEVELS), drawn_bands(mean, draws, LEVELS)):
-        for level, width in zip(LEVELS, bands.simultaneous, strict=True):
-            held = (np.abs(truth - bands.mean) <= width * bands.sd).all(1).mean()
+    for centre in (mean, draws.mean(0)):
+        for level, width in zip(LEVELS, simultaneous(draws, centre, sd, LEVELS, 0.0), strict=True):
+            held = (np.abs(truth - centre) <= width * sd).all(1).mean()
             assert held == pytest.approx(level, abs=6 * np.sqrt(level * (1 - level) / 2000)), level
+
+
+def test_simultaneous_band_doubts_its_largest_error():
+    """Errors whose size is off by a lognormal factor, one for each trace, are held as often as said; without doubt less often."""
+    rng = np.random.default_rng(13)
+    T, zero, one, factor = 200, np.zeros(200), np.ones(200), np.exp(LARGEST_SPREAD * rng.standard_normal((2000, 1)))
+    draws, truth = rng.standard_normal((1000, T)), factor * rng.standard_normal((2000, T))
+    largest = np.abs(truth).max(1)
+    for level, doubted, plain in zip(
+        LEVELS, simultaneous(draws, zero, one, LEVELS), simultaneous(draws, zero, one, LEVELS, 0.0), strict=True
+    ):
+        assert (largest <= doubted).mean() == pytest.approx(level, abs=6 * np.sqrt(level * (1 - level) / 2000))
+        assert level == 0.5 or (largest <= plain).mean() < level - 0.05
+
+
+def test_draws_that_are_undefined_count_in_both_tails():
+    rng = np.random.default_rng(14)
+    draws = rng.standard_normal((1000, 3))
+    draws[:10, 1], draws[:300, 2] = np.nan, np.nan
+    bands = drawn_bands(np.zeros(3), draws, (0.5, 0.95, 0.99))
+    assert np.isfinite(bands.mean[:2]).all() and np.isnan(bands.mean[2])
+    assert np.isnan(bands.lower[:, 2]).all() and np.isnan(bands.sd[2])
+    known = np.sort(draws[10:, 1])
+    assert bands.lower[1, 1] == pytest.approx(known[15], abs=0.1) and bands.lower[1, 1] < np.quantile(known, 0.025)
+    assert bands.upper[1, 1] > np.quantile(known, 0.975)
+    assert np.isnan(bands.upper[2, 1])  # one in a hundred is undefined: nothing is known at 99 %
+    assert np.isfinite(bands.simultaneous).all()

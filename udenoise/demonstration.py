@@ -16,7 +16,7 @@ from udenoise.pipeline import run
 from udenoise.regions import neuropil_rings
 from udenoise.results import load_rois_npz
 from udenoise.simulate import write_simulation
-from udenoise.traces import f0, filled
+from udenoise.traces import f0, filled, positive
 
 DEMO_STEPS = 1000
 
@@ -83,13 +83,13 @@ def judge(folder: Path, truth_file: Path) -> Outcome:
 
 
 def true_dff(folder: Path, true: np.ndarray, clean: np.ndarray, rate: float) -> np.ndarray:
-    """ΔF/F of the noiseless movie by the same neuropil ring, coefficient and F₀."""
+    """ΔF/F of the noiseless movie by the same neuropil ring, coefficient and F₀; NaN where that is not positive."""
     config = from_json(TraceConfig, read_json(folder / "config.json")["config"]["trace"])
     rings = neuropil_rings(load_rois_npz(folder / "rois.npz"))
     around = np.stack([clean.reshape(len(clean), -1)[:, i] @ w for i, w in zip(rings.index, rings.weight, strict=True)])
     ratio = config.neuropil_coefficient
     subtracted = true - config.offset_counts - ratio * (around - config.offset_counts)
-    return subtracted / f0(subtracted, config, rate) - 1
+    return subtracted / positive(f0(subtracted, config, rate)) - 1
 
 
 def plain(outcome: Outcome) -> dict[str, Any]:

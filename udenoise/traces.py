@@ -5,13 +5,21 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from udenoise.config import TraceConfig
 from udenoise.draws import TracePosterior, draw_region, quantile_band, side_by_side
 from udenoise.errors import InputError
 from udenoise.metrics import noise_level_nu
 from udenoise.sampling import tail_quantile
+
+LARGEST_SPREAD = 0.3
+"""Standard deviation of the logarithm of the factor by which the largest error of a whole trace is off. With it, bands of 50, 80,
+90, 95 and 99 % hold 50, 80, 90, 96 and 98 % of the traces of the simulated movies that settings are chosen on; without it 50,
+69, 77, 82 and 92 %."""
+MOST_UNDEFINED = 0.1
+"""Share of the draws."""
+NORMAL_NODES = stats.norm.ppf((np.arange(101) + 0.5) / 101)
 
 
 class Bands(NamedTuple):
@@ -71,8 +79,7 @@ def _one_roi(draws, raw, posterior, n, config, frame_rate_hz):
     above = subtracted(draws, config)
     drawn = f0(above, config, frame_rate_hz)
     shift = f0(subtracted(mean.T[None], config), config, frame_rate_hz)[0] - np.median(drawn, axis=0)
-    baseline = positive(drawn + shift)
-    middle = np.median(baseline, axis=0)
+    baseline, middle = positive(drawn + shift), positive(np.median(drawn + shift, axis=0))
     dff = drawn_bands((subtracted(raw[None], config)[0] - middle) / middle, above / baseline - 1, config.levels)
     nu = _nu(raw[0], config, frame_rate_hz)
     return fluorescence, around, dff, middle, shift.astype(np.float32), nu, own.astype(np.float32)
@@ -108,19 +115,48 @@ def stated_bands(
 ) -> Bands:
     """Corridor of a trace whose distribution is stated: the limit of the draws' quantiles, without their Monte-Carlo error."""
     half = tail_quantile(0.5 + np.array(levels) / 2)[:, None] * sd
-    return Bands(raw, mean, sd, mean - half, mean + half, _simultaneous(draws, mean, sd, levels))
+    return Bands(raw, mean, sd, mean - half, mean + half, simultaneous(draws, mean, sd, levels))
 
 
 def drawn_bands(raw: np.ndarray, draws: Float[np.ndarray, "S T"], levels: tuple[float, ...]) -> Bands:
-    """Corridor of anything computed draw by draw."""
+    """Corridor of anything computed draw by draw.
+
+    A draw that is undefined in a frame (NaN: its F₀ is not positive) may be anything there, so it lies outside of both edges; where
+    more than `MOST_UNDEFINED` of the draws are, all is NaN.
+    """
+    if np.isnan(draws).any():
+        return _partly_defined(raw, draws, levels)
     mean, sd = draws.mean(0), draws.std(0, ddof=1)
-    return Bands(raw, mean, sd, *quantile_band(draws, levels), _simultaneous(draws, mean, sd, levels))
+    return Bands(raw, mean, sd, *quantile_band(draws, levels), simultaneous(draws, mean, sd, levels))
 
 
-def _simultaneous(draws: np.ndarray, mean: np.ndarray, sd: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
-    """Quantile over draws of the largest standardised deviation (sup-t band, Montiel Olea & Plagborg-Møller 2019)."""
-    largest = np.max(np.abs(draws - mean) / np.maximum(sd, 1e-12), axis=1)
-    return np.quantile(largest, levels)
+def _partly_defined(raw: np.ndarray, draws: Float[np.ndarray, "S T"], levels: tuple[float, ...]) -> Bands:
+    undefined = np.isnan(draws)
+    hopeless = undefined.mean(0) > MOST_UNDEFINED
+    known = np.where(hopeless, 0.0, draws)
+    mean, sd = (np.where(hopeless, np.nan, part) for part in (np.nanmean(known, 0), np.nanstd(known, 0, ddof=1)))
+    with np.errstate(invalid="ignore"):
+        lower = quantile_band(np.where(undefined, -np.inf, known), levels)[0]
+        upper = quantile_band(np.where(undefined, np.inf, known), levels)[1]
+    told = np.isfinite(lower) & np.isfinite(upper) & ~hopeless
+    return Bands(
+        raw, mean, sd, *(np.where(told, edge, np.nan) for edge in (lower, upper)), simultaneous(draws, mean, sd, levels)
+    )
+
+
+def simultaneous(
+    draws: Float[np.ndarray, "S T"],
+    mean: Float[np.ndarray, "T"],
+    sd: Float[np.ndarray, "T"],
+    levels: tuple[float, ...],
+    doubt: float = LARGEST_SPREAD,
+) -> Float[np.ndarray, "L"]:
+    """Quantile over draws of the largest standardised deviation (sup-t band, Montiel Olea & Plagborg-Møller 2019).
+
+    What is as rare as the largest error of a recording cannot be counted in it: it is in `doubt` by a lognormal factor.
+    """
+    largest = np.nanmax(np.abs(draws - mean) / np.maximum(sd, 1e-12), axis=1, initial=0.0)
+    return np.quantile(np.outer(largest, np.exp(doubt * NORMAL_NODES)), levels)
 
 
 def _stack(bands: tuple[Bands, ...]) -> Bands:

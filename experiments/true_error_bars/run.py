@@ -31,7 +31,7 @@ from udenoise.config import PopulationConfig, SimulationConfig
 from udenoise.demonstration import true_dff
 from udenoise.io.store import read_group, read_json
 from udenoise.pipeline import traces
-from udenoise.traces import drawn_bands
+from udenoise.traces import simultaneous
 
 LONGER = {
     "GCaMP6f, 1 photon, 6000 frames": SimulationConfig(
@@ -122,7 +122,7 @@ def corridors(row: dict[str, Any], scene: bench.Scene, folder: Path) -> dict[str
         **{f"{q} %": row[f"coverage_{q}"] for q in LEVELS}, "fastest 3 %": row["fast_coverage_95"],
         "fastest it shows": shown.fast, "events": row["event_coverage_95"], "worst twentieth": float(np.quantile(own, 0.05)),
         "whole trace": row["simultaneous_coverage_95"], "pixels": pixels(scene, folder),
-        "ΔF/F": metrics.coverage(dff, arrays["dff/lower"][at], arrays["dff/upper"][at]),
+        "ΔF/F": metrics.coverage(dff, arrays["dff/lower"][at], arrays["dff/upper"][at], np.isfinite(dff)),
         **derived(scene, arrays, folder),
     }  # fmt: skip
 
@@ -272,7 +272,7 @@ def known_by_law(movie: Reported, scene: bench.Scene, out: Path) -> dict[str, An
     mean, sd = drawn.mean(0), drawn.std(0)
     held = {name: held_by_draws(f, drawn, truth, mean) for name, f in
             {"event amplitude": amplitudes(mean), "correlation of two": correlations}.items()}  # fmt: skip
-    wide = sd * [[drawn_bands(truth[n], drawn[:, n], (0.95,)).simultaneous[0]] for n in range(len(truth))]
+    wide = sd * [simultaneous(drawn[:, n], mean[n], sd[n], (0.95,), doubt=0.0) for n in range(len(truth))]
     return {"seconds": done.seconds + alone.seconds, "row": {
         "posterior": float(metrics.roi_error(mean, truth).mean() / wiener),
         "own trace": float(metrics.roi_error(alone.value.mean(0), own.weights @ own.light).mean() / wiener),

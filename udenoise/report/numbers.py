@@ -168,6 +168,7 @@ def _block_columns(traces: Any, span: slice) -> dict[str, np.ndarray]:
     if "dff" in traces and "mean" in traces["dff"]:
         dff = np.asarray(traces["dff"]["mean"][span], np.float64)
         peak = np.max(np.where(np.isnan(dff), -np.inf, dff), axis=1)
+        columns["dff_undefined"] = np.isnan(dff).mean(1)
         columns["peak_dff"] = np.where(np.isfinite(peak), peak, np.nan)  # NaN where F₀ is not positive throughout
     return columns
 
@@ -194,6 +195,7 @@ def trace_summary(rois: list[Json], sources: Sources) -> Json | None:
         "sd_median": median("median_sd"),
         "ratio_median": _median(ratios),
         "levels": levels,
+        "without_dff": [roi["name"] for roi in rois if roi.get("dff_undefined")],
         "shown_levels": [levels[i] for i in chosen_levels(sources)],
     }
 

@@ -7,6 +7,9 @@ DIM_PHOTONS = 0.2
 TRUE_WITHIN = 0.1
 """Measured over predicted error variance may be this far from 1, or two standard errors, and is still agreement."""
 
+NAMED = 5
+"""ROIs that are named before the rest is counted."""
+
 
 def verdict(numbers: Json) -> list[str]:
     """Plain sentences."""
@@ -15,6 +18,7 @@ def verdict(numbers: Json) -> list[str]:
         _noise(numbers["noise"]),
         _pixels(numbers["pixel_error"]),
         _traces(numbers["traces"]),
+        _undefined(numbers["traces"]),
         (numbers.get("trust") or {}).get("verdict", ""),
         _calibration(numbers["calibration"]),
         _nu(numbers["traces"]),
@@ -72,6 +76,17 @@ def _traces(traces: Json | None) -> str:
         f"In the traces of {traces['rois']} ROI{'s' * (traces['rois'] != 1)}, the raw noise is typically "
         f"±{number(traces['raw_noise_sd_median'])} counts and the stated error of the denoised trace "
         f"±{number(traces['sd_median'], 2)} counts, {number(traces['ratio_median'], 2)} times less."
+    )
+
+
+def _undefined(traces: Json | None) -> str:
+    names = (traces or {}).get("without_dff")
+    if not names:
+        return ""
+    which = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return (
+        f"ΔF/F of {which} is left out where F₀ is not above zero: a smaller --neuropil-coefficient or "
+        "--offset-counts would give it one."
     )
 
 
