@@ -3,10 +3,11 @@
     python -m experiments.uncertainty.run [--out FOLDER] [--full]
 
 Blind predictions of ROI traces with their error bars: pixels taken as independent, Monte-Carlo dropout, an ensemble of
-four, low rank (covariance alone), composite likelihood, recalibrated; then fused with the hidden frame, and with the error
-measured at the ROI (what `udenoise run` writes). Two movies. About an hour on one CPU core.
+four, low rank (covariance alone), composite likelihood, recalibrated. Then what the whole program makes of one network, of
+dropout, of an ensemble and of snapshots, and what each costs. Two movies. About two hours on one CPU core.
 """
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ import udenoise
 from experiments import bench, tables
 from experiments.movies import reported
 from udenoise import inference, metrics
+from udenoise.config import to_json
 from udenoise.io.store import read_json
 from udenoise.posterior import Recalibration
 from udenoise.recording import load_recording
@@ -29,6 +31,12 @@ from udenoise.results import load_rois_npz
 MEMBERS, DRAWS = 4, 8
 DROPOUT = {"network": udenoise.NetworkConfig(dropout_rate=0.1, dropout_levels="all")}
 LEVELS = (50, 80, 90, 95, 99)
+SNAPSHOTS = 4
+"""Snapshots are fine-tuned for this part of the training."""
+WHOLE = {
+    "movie": "{}", "networks": "{}", "ROI error / Wiener": "{:.3f}", "fast / raw": "{:.2f}", "sd/RMSE": "{:.2f}",
+    "95 %": "{:.1%}", "95 % in events": "{:.1%}", "95 % fast": "{:.1%}", "seconds": "{:.0f}",
+}  # fmt: skip
 COLUMNS = {
     "movie": "{}", "error bar": "{}", "ROI error": "{:.3f}", "sd/RMSE": "{:.2f}",
     **{f"{q} %": "{:.1%}" for q in LEVELS}, "95 % in events": "{:.1%}", "95 % fast": "{:.1%}", "width 95 %": "{:.2f}",
@@ -38,7 +46,7 @@ COLUMNS = {
 
 def main(out: Path = Path("experiments-out"), full: bool = False) -> None:
     """Measure what is not measured yet, and write the table into README.md beside this file."""
-    rows, seconds = [], 0.0
+    rows, finished, seconds = [], [], 0.0
     for movie in reported(full)[:2]:
         scene = bench.prepare(movie, out)
         raw = bench.measure_baseline(scene, "raw", out)["row"]
@@ -49,9 +57,19 @@ def main(out: Path = Path("experiments-out"), full: bool = False) -> None:
         seconds += result["seconds"]
         for name, row in result["rows"].items():
             rows.append({"movie": scene.name, "error bar": name} | figures(row, raw))
+        wiener = bench.measure_wiener(scene, out)["row"]
+        result = bench.cached(
+            out / "rows" / f"whole-{bench.key_of(scene.folder.parent.name)}.json",
+            lambda scene=scene: {"rows": {name: costing(scene, *run) for name, run in programs(scene, out).items()}},
+        )
+        for name, row in result["rows"].items():
+            finished.append({"movie": scene.name, "networks": name} | outcome(row, raw, wiener))
+            seconds += row["seconds"]
     text = "\n\n".join([
         "ROI error and CRPS: of the raw traces' error (mean squared, root mean squared); width: of the narrowest constant band "
-        "that holds 95 %.", tables.markdown(rows, COLUMNS), tables.measured(seconds),
+        "that holds 95 %.", tables.markdown(rows, COLUMNS),
+        "What the whole program makes of them (trained as long as `udenoise run` does; seconds: training and all the rest)",
+        tables.markdown(finished, WHOLE), tables.measured(seconds),
     ])  # fmt: skip
     print(text)
     tables.fill(Path(__file__).with_name("README.md"), "result", text)
@@ -79,11 +97,10 @@ def estimates(scene: bench.Scene, full: bool, out: Path) -> Iterator[tuple[str, 
     yield "low rank (covariance alone)", stated(blind(scene, joint, out))
     yield "composite likelihood", stated(blind(scene, usual, out))
     yield "composite, recalibrated", stated(blind(scene, usual, out, recalibrate=True))
-    movie, final = bench.ours(scene, usual, out)
+    movie, _ = bench.ours(scene, usual, out)
     sd = np.asarray(zarr.open_group(bench.run_folder(scene, usual, out) / "posterior.zarr", mode="r")["sd/0"])
     pixel_sd = np.sqrt(np.einsum("nyx,tyx->nt", scene.weights**2, sd**2))
     yield "fused movie, independent pixels", metrics.Estimate(bench.roi_traces(movie, scene.weights), pixel_sd)
-    yield "fused, error measured at the ROI (default)", final
 
 
 Blind = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -143,6 +160,62 @@ def mixture(members: list[Blind]) -> metrics.Estimate:
     own = np.mean([b[2] for b in members], 0)
     between = spread([b[0] for b in members])
     return between._replace(sd=np.sqrt(between.sd**2 + own))
+
+
+def programs(scene: bench.Scene, out: Path) -> dict[str, tuple[Path, list[Path]]]:
+    """By name: a finished run, and other runs whose networks it uses."""
+    usual = udenoise.Config()
+    train = usual.train
+    one = bench.ran(scene, usual, out)
+    longer = bench.ran(scene, replace(usual, train=replace(train, steps=MEMBERS * train.steps)), out)
+    passes = udenoise.DenoiseConfig(uncertainty="dropout", passes=DRAWS)
+    dropout = bench.ran(scene, replace(usual, **DROPOUT, denoise=passes), out)
+    members = [one, *(bench.ran(scene, replace(usual, seed=seed), out) for seed in range(1, MEMBERS))]
+    snapshots = [one]
+    for seed in range(1, MEMBERS):
+        again = replace(usual, seed=seed, train=replace(train, steps=train.steps // SNAPSHOTS))
+        snapshots.append(ran_from(scene, again, snapshots[-1] / "denoiser", out))
+    return {
+        "one (default)": (one, []), f"one, trained {MEMBERS} times as long": (longer, []),
+        f"one, {DRAWS} passes of dropout (all levels, 10 %)": (dropout, []),
+        f"{MEMBERS} of other seeds": (together(scene, members, out), members),
+        f"{MEMBERS} snapshots": (together(scene, snapshots, out), snapshots),
+    }  # fmt: skip
+
+
+def ran_from(scene: bench.Scene, config: udenoise.Config, network: Path, out: Path) -> Path:
+    """The finished run of a network fine-tuned from another."""
+    folder = out / "ensembles" / bench.key_of(scene.folder.parent.name, to_json(config), network)
+    return udenoise.run(
+        scene.folder / "movie.tif", folder, scene.folder / "rois.npy", config, init_from=network, quiet=True
+    )
+
+
+def together(scene: bench.Scene, runs: list[Path], out: Path) -> Path:
+    """The finished run of an ensemble of these runs' networks."""
+    folder = out / "ensembles" / bench.key_of(scene.folder.parent.name, *runs)
+    for number, run in enumerate(runs, start=1):
+        name = "denoiser" if number == 1 else f"denoiser_{number}"
+        shutil.copytree(run / "denoiser", folder / "networks" / name, dirs_exist_ok=True)
+    config = udenoise.Config(denoise=udenoise.DenoiseConfig(uncertainty="ensemble", passes=len(runs)))
+    movie, rois = scene.folder / "movie.tif", scene.folder / "rois.npy"
+    return udenoise.run(movie, folder / "run", rois, config, denoiser=folder / "networks" / "denoiser", quiet=True)
+
+
+def costing(scene: bench.Scene, run: Path, networks: list[Path]) -> dict[str, float]:
+    """A finished run's row, and the seconds that it and the training of its networks took."""
+    used = sum(read_json(folder / "timing.json").get("train", 0.0) for folder in networks)
+    own = sum(read_json(run / "timing.json").values())
+    return bench.traces_row(scene, bench.estimate_of(run)) | {"seconds": used + own}
+
+
+def outcome(row: dict[str, float], raw: dict[str, float], wiener: dict[str, float]) -> dict[str, Any]:
+    """The columns of the second table."""
+    return {
+        "ROI error / Wiener": row["roi_error"] / wiener["roi_error"], "fast / raw": row["fast_error"] / raw["fast_error"],
+        "sd/RMSE": row["sd_ratio"], "95 %": row["coverage_95"], "95 % in events": row["event_coverage_95"],
+        "95 % fast": row["fast_coverage_95"], "seconds": row["seconds"],
+    }  # fmt: skip
 
 
 def figures(row: dict[str, float], raw: dict[str, float]) -> dict[str, Any]:
