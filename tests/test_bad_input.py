@@ -5,6 +5,7 @@ import os
 import pickle
 from pathlib import Path
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -13,8 +14,11 @@ import zarr
 
 from udenoise import pipeline, results, training
 from udenoise.cli import main
+from udenoise.config import NetworkConfig
+from udenoise.denoiser import Denoiser, save_denoiser
 from udenoise.io import store
 from udenoise.io.tiff_writer import write_tiff
+from udenoise.network import init
 
 T, Y, X = 40, 32, 48
 TINY = ["--steps", "2", "--batch", "1", "--crop", "16", "--context", "2", "--projection", "2", "--factors", "1",
@@ -220,6 +224,17 @@ def test_damaged_denoiser_is_refused_at_the_door(here, capsys):
         (wrong / "denoiser.json").write_text(content)
         line = refused_at_the_door(capsys, "denoise", "movie.tif", "--denoiser", wrong, "-o", "run")
         assert "wrong" in line
+
+
+def test_settings_that_a_trained_network_contradicts_are_refused(here, capsys):
+    """Those of the network itself and the defaults say nothing against it."""
+    config = NetworkConfig(context=4, projection=2, widths=(2, 2, 2), factors=2)
+    denoiser = Denoiser(config, init(jax.random.key(0), config), 30.0, 1.0)
+    save_denoiser(denoiser, Path("net"))
+    apply = "denoise", "movie.tif", "--denoiser", "net", "-o", "run", "--context"
+    assert "context is 5, and net was trained with 4" in refused_at_the_door(capsys, *apply, "5")
+    line = refused_at_the_door(capsys, *apply, "4", "--factors", "3")
+    assert "factors is 3" in line and "leave out --factors" in line
 
 
 @pytest.mark.parametrize("baseline, needed", [("maximin", True), ("rolling-percentile", True), ("median", False)])

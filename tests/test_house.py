@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = Path(udenoise.__file__).parent
 FLOORS = (
     ("errors",),
-    ("config", "arrays", "gaussian", "progress", "sampling", "smoothing"),
+    ("config", "arrays", "gaussian", "files", "progress", "sampling", "smoothing"),
     ("io", "metrics", "network"),
     ("noise", "likelihood", "regions", "report"),
     ("anatomy", "baselines", "photon_transfer", "simulate"),

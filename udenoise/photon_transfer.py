@@ -10,6 +10,7 @@ from rich.table import Table
 
 from udenoise.config import MovieConfig
 from udenoise.errors import InputError
+from udenoise.files import whole_file
 from udenoise.io import Movie, open_movie
 from udenoise.noise import NoiseModel, estimate_noise, save_noise
 from udenoise.progress import progress_bar
@@ -27,9 +28,8 @@ def show_noise(source: str, output: Path, config: MovieConfig) -> NoiseModel:
     with progress_bar("noise", len(movie)) as bar:
         noise = estimate_noise(movie, bar)
     save_noise(noise, output.with_suffix(".json"))
-    part = output.with_name(output.name + ".part")
-    figure(noise, movie).write_html(part, include_plotlyjs=True)
-    part.replace(output)
+    with whole_file(output) as part:
+        figure(noise, movie).write_html(part, include_plotlyjs=True)
     print_noise(noise, movie)
     Console().print(f"Plot: {output}   Numbers: {output.with_suffix('.json')}")
     return noise

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from udenoise.config import Config, TraceConfig, from_json
 from udenoise.draws import Held, TracePosterior, correlation, draw_region, side_by_side
 from udenoise.errors import InputError
+from udenoise.files import whole_file
 from udenoise.innovation import Events
 from udenoise.io import Rois
 from udenoise.io.store import read_group, read_json, write_group
@@ -97,12 +98,10 @@ def write_events(path: Path, events: Events) -> None:
 
 
 def _write_table(path: Path, titles: list[str], rows: Iterable[list[Any]]) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(titles)
         writer.writerows(rows)
-    part.replace(path)
 
 
 def _cell(name: str) -> str:
@@ -112,10 +111,8 @@ def _cell(name: str) -> str:
 
 def save_rois_npz(path: Path, rois: Rois) -> None:
     """The ROIs as they were used, without pickles."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with whole_file(path) as part, part.open("wb") as file:
         np.savez_compressed(file, names=np.array(rois.names), index=rois.index, weight=rois.weight, shape=rois.shape)
-    part.replace(path)
 
 
 def load_rois_npz(path: Path) -> Rois:

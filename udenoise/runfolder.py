@@ -5,7 +5,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from udenoise import traces as tracing
 from udenoise import training
-from udenoise.config import Config, to_json
+from udenoise.config import Config, NetworkConfig, to_json
 from udenoise.denoiser import load_denoiser
 from udenoise.errors import InputError
 from udenoise.io import Movie, Rois, load_rois, open_movie
@@ -61,7 +61,7 @@ def open_run(
     settings = run_settings(job, source_name(movie), None if rois is None else source_name(rois), how)
     if overwrite or not (folder / "denoiser").exists():
         for path in filter(None, how.values()):
-            load_denoiser(Path(path))
+            _check_network(config.network, load_denoiser(Path(path)).config, path)
             if overwrite and Path(path).resolve().is_relative_to(folder.resolve()):
                 raise InputError(f"--overwrite would delete {path}; give another folder: -o OTHER")
     if not overwrite and _is_run(folder):
@@ -73,6 +73,17 @@ def open_run(
         claim(folder, overwrite)
     write_json(folder / "config.json", settings)
     return job
+
+
+def _check_network(asked: NetworkConfig, trained: NetworkConfig, path: str) -> None:
+    """A network that exists has its own settings: others than these are refused, not ignored."""
+    for name, usual in asdict(NetworkConfig()).items():
+        wanted, has = getattr(asked, name), getattr(trained, name)
+        if wanted not in (usual, has):
+            flag = name.replace("_", "-")
+            raise InputError(
+                f"{flag} is {wanted}, and {path} was trained with {has}; leave out --{flag}, or train anew"
+            )
 
 
 def check(job: Run) -> None:

@@ -17,6 +17,7 @@ from jaxtyping import Float32
 from zarr.codecs import BloscCodec
 
 from udenoise.errors import InputError
+from udenoise.files import whole_file
 
 CHUNK = (16, 128, 128)
 """About the inner chunk, T Y X: what a viewer reads at once."""
@@ -151,16 +152,10 @@ def read_group(path: str | Path) -> Group:
 def write_json(path: str | Path, data: Any) -> None:
     """Write plain data, numpy values and dataclasses as JSON, complete or not at all; NaN becomes null."""
     path = Path(path)
-    part = path.with_name(path.name + ".part")
-    with _disk(path):
-        try:
-            with part.open("w", encoding="utf-8") as file:
-                json.dump(_plain(data), file, indent=1, ensure_ascii=False, allow_nan=False)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    with _disk(path), whole_file(path) as part, part.open("w", encoding="utf-8") as file:
+        json.dump(_plain(data), file, indent=1, ensure_ascii=False, allow_nan=False)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_json(path: str | Path) -> Any:

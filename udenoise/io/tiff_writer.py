@@ -10,13 +10,13 @@ import numpy as np
 import tifffile
 from jaxtyping import Shaped
 
+from udenoise.files import whole_file
+
 
 def write_tiff(path: str | Path, frames: Shaped[np.ndarray, "T Y X"], frame_rate_hz: float | None) -> None:
     """Write an ImageJ-readable stack (BigTIFF beyond 4 GB), T Y X in its own dtype, with the frame rate; whole or not at all."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    tifffile.imwrite(part, frames, **_kind(frames.nbytes, frame_rate_hz))
-    part.replace(path)
+    with whole_file(Path(path)) as part:
+        tifffile.imwrite(part, frames, **_kind(frames.nbytes, frame_rate_hz))
 
 
 @contextmanager
@@ -27,13 +27,11 @@ def tiff_file(
 
     The file appears under its name when the block ends without an error, and vanishes otherwise.
     """
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
     frame_bytes = math.prod(shape[1:]) * np.dtype(dtype).itemsize
-    empty = tifffile.memmap(part, shape=shape, dtype=dtype, **_kind(shape[0] * frame_bytes, frame_rate_hz))
-    offset, stored = empty.offset, empty.dtype
-    del empty  # a mapped file cannot be renamed on every system
-    try:
+    with whole_file(Path(path)) as part:
+        empty = tifffile.memmap(part, shape=shape, dtype=dtype, **_kind(shape[0] * frame_bytes, frame_rate_hz))
+        offset, stored = empty.offset, empty.dtype
+        del empty  # a mapped file cannot be renamed on every system
         with part.open("r+b") as file:
 
             def write(start: int, frames: np.ndarray) -> None:
@@ -41,9 +39,6 @@ def tiff_file(
                 file.write(np.ascontiguousarray(frames, stored).data)
 
             yield write
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def map_tiff(path: str | Path) -> Shaped[np.ndarray, "T Y X"]:

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from udenoise.arrays import Json, Rows
 from udenoise.errors import InputError
+from udenoise.files import whole_file
 
 CELL = 16
 """Side of the cells of `NoiseModel.field`, pixels."""
@@ -92,10 +93,8 @@ def noise_json(noise: NoiseModel) -> Json:
 
 def save_noise(noise: NoiseModel, path: str | Path) -> None:
     """Write the model as JSON; the file appears whole or not at all."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(noise_json(noise), indent=1, allow_nan=False), encoding="utf-8")
-    part.replace(path)
+    with whole_file(Path(path)) as part:
+        part.write_text(json.dumps(noise_json(noise), indent=1, allow_nan=False), encoding="utf-8")
 
 
 _ARRAYS = {

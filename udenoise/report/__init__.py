@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from udenoise.arrays import Json
+from udenoise.files import whole_file
 from udenoise.io import Movie
 from udenoise.io.store import write_json
 from udenoise.report.numbers import report_numbers
@@ -25,16 +26,7 @@ def write_report(run: Path, movie: Movie) -> Json:
     moments = read_moments(movie, sources)
     numbers = report_numbers(sources, movie, moments)
     page = render(numbers, page_data(sources, numbers, moments, movie.shape))
-    _replace(run / "report.html", page)
+    with whole_file(run / "report.html") as part:
+        part.write_text(page, encoding="utf-8")
     write_json(run / "report.json", numbers)  # last: its presence says that the run is complete
     return numbers
-
-
-def _replace(path: Path, text: str) -> None:
-    """The file appears whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
