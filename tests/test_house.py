@@ -22,6 +22,7 @@ FLOORS = (
     ("noise", "likelihood", "regions", "report"),
     ("anatomy", "baselines", "photon_transfer", "simulate"),
     ("innovation", "recording"),
+    ("scan",),
     ("denoiser", "posterior"),
     ("training", "roi_error"),
     ("roi_posterior", "draws"),

@@ -15,6 +15,7 @@ weakened, what is not is left to the prior.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -89,8 +90,8 @@ def spot(sigma_px: float) -> Float[np.ndarray, "W W"]:
     return np.outer(line, line)
 
 
-def _line(sigma_px: float) -> Float[np.ndarray, "W"]:
-    return np.exp(-(np.arange(-HALF_PX, HALF_PX + 1) ** 2) / (2 * sigma_px**2)).astype(np.float32)
+def _line(sigma_px: float, half: int = HALF_PX) -> Float[np.ndarray, "W"]:
+    return np.exp(-(np.arange(-half, half + 1) ** 2) / (2 * sigma_px**2)).astype(np.float32)
 
 
 def start_spread(shape: tuple[int, int]) -> tuple[Spread, int]:
@@ -186,28 +187,34 @@ def _best(matched: Matched, widths: Array) -> tuple[Float[Array, "F Y X"], Int[A
     return largest, template
 
 
-@jax.jit
-def match(residual: Residual) -> Matched:
+@partial(jax.jit, static_argnames="sigmas_px")
+def match(residual: Residual, sigmas_px: tuple[float, ...] = SIGMAS_PX) -> Matched:
     """The matched filter's sums in every frame."""
     precision = 1 / residual.variance
-    lines = [_line(sigma) for sigma in SIGMAS_PX]
+    lines = profiles(sigmas_px)
     power = [_blur(precision, line**2) for line in lines]
     third = [_blur(residual.gain * precision**2, line**3) for line in lines]
-    return Matched(_heard(residual), jnp.stack(power), jnp.stack(third))
+    return Matched(_heard(residual, sigmas_px), jnp.stack(power), jnp.stack(third))
 
 
-@jax.jit
-def _heard(residual: Residual) -> Float[Array, "S F Y X"]:
+@partial(jax.jit, static_argnames="sigmas_px")
+def _heard(residual: Residual, sigmas_px: tuple[float, ...] = SIGMAS_PX) -> Float[Array, "S F Y X"]:
     precision = 1 / residual.variance
     seen = jnp.where(precision > 0, residual.value * precision, 0.0)
-    return jnp.stack([_blur(seen, _line(sigma)) for sigma in SIGMAS_PX])
+    return jnp.stack([_blur(seen, line) for line in profiles(sigmas_px)])
+
+
+def profiles(sigmas_px: tuple[float, ...]) -> list[np.ndarray]:
+    """Profiles three standard deviations to either side; none is shorter than the longest of `SIGMAS_PX`."""
+    return [_line(sigma, max(int(np.ceil(3 * sigma)), HALF_PX)) for sigma in sigmas_px]
 
 
 def _blur(frames: Array, line: np.ndarray) -> Array:
     """Correlation with line ⊗ line; beyond the field is nothing."""
+    half = len(line) // 2
     for axis in (1, 2):
         size = frames.shape[axis]
-        padded = jnp.pad(frames, [(HALF_PX, HALF_PX) if a == axis else (0, 0) for a in range(3)])
+        padded = jnp.pad(frames, [(half, half) if a == axis else (0, 0) for a in range(3)])
         frames = sum(float(w) * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i, w in enumerate(line))
     return frames
 

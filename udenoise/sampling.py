@@ -53,9 +53,9 @@ def split_noise(
     return (frames + SPLIT * noise).astype(np.float32), (frames - noise / SPLIT).astype(np.float32)
 
 
-def colour(white: Float[np.ndarray, "Y X"], spectrum: Float[np.ndarray, "Y H"]) -> Float[np.ndarray, "Y X"]:
+def colour(white: Float[np.ndarray, "*n Y X"], spectrum: Float[np.ndarray, "Y H"]) -> Float[np.ndarray, "*n Y X"]:
     """White noise given this spectrum (mean 1), on a field that wraps around."""
-    return fft.irfft2(fft.rfft2(white) * np.sqrt(spectrum), s=white.shape)
+    return fft.irfft2(fft.rfft2(white) * np.sqrt(spectrum), s=white.shape[-2:])
 
 
 def spectrum_of(kernel: Float[np.ndarray, "ky kx"], shape: tuple[int, int]) -> Float[np.ndarray, "Y H"]:
