@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -35,7 +35,7 @@ SNAPSHOTS = 4
 """Snapshots are fine-tuned for this part of the training."""
 WHOLE = {
     "movie": "{}", "networks": "{}", "ROI error / Wiener": "{:.3f}", "fast / raw": "{:.2f}", "sd/RMSE": "{:.2f}",
-    "95 %": "{:.1%}", "95 % in events": "{:.1%}", "95 % fast": "{:.1%}", "seconds": "{:.0f}",
+    "95 %": "{:.1%}", "95 % in events": "{:.1%}", "95 % fast": "{:.1%}", "training steps": "{:,.0f}", "passes": "{:.0f}",
 }  # fmt: skip
 COLUMNS = {
     "movie": "{}", "error bar": "{}", "ROI error": "{:.3f}", "sd/RMSE": "{:.2f}",
@@ -60,15 +60,16 @@ def main(out: Path = Path("experiments-out"), full: bool = False) -> None:
         wiener = bench.measure_wiener(scene, out)["row"]
         result = bench.cached(
             out / "rows" / f"whole-{bench.key_of(scene.folder.parent.name)}.json",
-            lambda scene=scene: {"rows": {name: costing(scene, *run) for name, run in programs(scene, out).items()}},
+            lambda scene=scene: {"rows": {name: costing(scene, run) for name, run in programs(scene, out).items()}},
         )
         for name, row in result["rows"].items():
             finished.append({"movie": scene.name, "networks": name} | outcome(row, raw, wiener))
-            seconds += row["seconds"]
+            seconds += row["training_seconds"]
     text = "\n\n".join([
         "ROI error and CRPS: of the raw traces' error (mean squared, root mean squared); width: of the narrowest constant band "
         "that holds 95 %.", tables.markdown(rows, COLUMNS),
-        "What the whole program makes of them (trained as long as `udenoise run` does; seconds: training and all the rest)",
+        "What the whole program makes of them, trained until nothing is gained any more, as `udenoise run` does (training steps: "
+        "of all networks; passes: networks that are asked for every frame)",
         tables.markdown(finished, WHOLE), tables.measured(seconds),
     ])  # fmt: skip
     print(text)
@@ -162,8 +163,16 @@ def mixture(members: list[Blind]) -> metrics.Estimate:
     return between._replace(sd=np.sqrt(between.sd**2 + own))
 
 
-def programs(scene: bench.Scene, out: Path) -> dict[str, tuple[Path, list[Path]]]:
-    """By name: a finished run, and other runs whose networks it uses."""
+class Program(NamedTuple):
+    """A finished run, the runs that trained its networks, and how many are asked for every frame."""
+
+    run: Path
+    trained: list[Path]
+    passes: int
+
+
+def programs(scene: bench.Scene, out: Path) -> dict[str, Program]:
+    """By name."""
     usual = udenoise.Config()
     train = usual.train
     one = bench.ran(scene, usual, out)
@@ -176,10 +185,11 @@ def programs(scene: bench.Scene, out: Path) -> dict[str, tuple[Path, list[Path]]
         again = replace(usual, seed=seed, train=replace(train, steps=train.steps // SNAPSHOTS))
         snapshots.append(ran_from(scene, again, snapshots[-1] / "denoiser", out))
     return {
-        "one (default)": (one, []), f"one, trained {MEMBERS} times as long": (longer, []),
-        f"one, {DRAWS} passes of dropout (all levels, 10 %)": (dropout, []),
-        f"{MEMBERS} of other seeds": (together(scene, members, out), members),
-        f"{MEMBERS} snapshots": (together(scene, snapshots, out), snapshots),
+        "one (default)": Program(one, [one], 1),
+        f"one, with {MEMBERS} times the step budget": Program(longer, [longer], 1),
+        f"one, {DRAWS} passes of dropout (all levels, 10 %)": Program(dropout, [dropout], DRAWS),
+        f"{MEMBERS} of other seeds": Program(together(scene, members, out), members, MEMBERS),
+        f"{MEMBERS} snapshots": Program(together(scene, snapshots, out), snapshots, MEMBERS),
     }  # fmt: skip
 
 
@@ -202,11 +212,12 @@ def together(scene: bench.Scene, runs: list[Path], out: Path) -> Path:
     return udenoise.run(movie, folder / "run", rois, config, denoiser=folder / "networks" / "denoiser", quiet=True)
 
 
-def costing(scene: bench.Scene, run: Path, networks: list[Path]) -> dict[str, float]:
-    """A finished run's row, and the seconds that it and the training of its networks took."""
-    used = sum(read_json(folder / "timing.json").get("train", 0.0) for folder in networks)
-    own = sum(read_json(run / "timing.json").values())
-    return bench.traces_row(scene, bench.estimate_of(run)) | {"seconds": used + own}
+def costing(scene: bench.Scene, program: Program) -> dict[str, float]:
+    """A finished run's row, and what its networks cost; steps do not depend on what else a machine does."""
+    records = [read_json(folder / "denoiser" / "training.json") for folder in program.trained]
+    cost = {"steps": sum(record["steps"][-1] for record in records), "passes": program.passes}
+    seconds = sum(record["seconds"] for record in records)
+    return bench.traces_row(scene, bench.estimate_of(program.run)) | cost | {"training_seconds": seconds}
 
 
 def outcome(row: dict[str, float], raw: dict[str, float], wiener: dict[str, float]) -> dict[str, Any]:
@@ -214,7 +225,7 @@ def outcome(row: dict[str, float], raw: dict[str, float], wiener: dict[str, floa
     return {
         "ROI error / Wiener": row["roi_error"] / wiener["roi_error"], "fast / raw": row["fast_error"] / raw["fast_error"],
         "sd/RMSE": row["sd_ratio"], "95 %": row["coverage_95"], "95 % in events": row["event_coverage_95"],
-        "95 % fast": row["fast_coverage_95"], "seconds": row["seconds"],
+        "95 % fast": row["fast_coverage_95"], "training steps": row["steps"], "passes": row["passes"],
     }  # fmt: skip
 
 
