@@ -253,7 +253,7 @@ def oracle(movie: Reported, scene: bench.Scene, row: dict[str, Any], out: Path) 
     result = bench.cached(out / "rows" / f"oracle-{bench.key_of(scene.folder.parent.name)}.json",
                           lambda: known_by_law(movie, scene, out))  # fmt: skip
     ours = {"movie": scene.name, "ours": row["ROI error / Wiener"], "linear": row["linear bound"]}
-    return None if result["row"] is None else result | {"row": ours | result["row"]}
+    return result | {"row": ours | result["row"]} if result["row"] else None
 
 
 def known_by_law(movie: Reported, scene: bench.Scene, out: Path) -> dict[str, Any]:
@@ -263,7 +263,7 @@ def known_by_law(movie: Reported, scene: bench.Scene, out: Path) -> dict[str, An
     """
     whole = posterior.all_pixels(movie.config, scene)
     if whole is None:
-        return {"seconds": 0.0, "row": None}
+        return {"seconds": 0.0, "row": {}}
     own = posterior.own_trace(whole, scene)
     done = bench.timed(lambda: posterior.draw(whole, SWEEPS, SWEEPS // 3, at_truth=True))
     alone = bench.timed(lambda: posterior.draw(own, OWN_SWEEPS, OWN_SWEEPS // 3, at_truth=True))
