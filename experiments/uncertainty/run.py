@@ -31,6 +31,7 @@ from udenoise.results import load_rois_npz
 MEMBERS, DRAWS = 4, 8
 DROPOUT = {"network": udenoise.NetworkConfig(dropout_rate=0.1, dropout_levels="all")}
 LEVELS = (50, 80, 90, 95, 99)
+SEEDS = f"{MEMBERS} of other seeds"
 SNAPSHOTS = 4
 """Snapshots are fine-tuned for this part of the training."""
 WHOLE = {
@@ -60,7 +61,7 @@ def main(out: Path = Path("experiments-out"), full: bool = False) -> None:
         wiener = bench.measure_wiener(scene, out)["row"]
         result = bench.cached(
             out / "rows" / f"whole-{bench.key_of(scene.folder.parent.name)}.json",
-            lambda scene=scene: {"rows": {name: costing(scene, run) for name, run in programs(scene, out).items()}},
+            lambda scene=scene: {"rows": costs(scene, programs(scene, out))},
         )
         for name, row in result["rows"].items():
             finished.append({"movie": scene.name, "networks": name} | outcome(row, raw, wiener))
@@ -188,7 +189,7 @@ def programs(scene: bench.Scene, out: Path) -> dict[str, Program]:
         "one (default)": Program(one, [one], 1),
         f"one, with {MEMBERS} times the step budget": Program(longer, [longer], 1),
         f"one, {DRAWS} passes of dropout (all levels, 10 %)": Program(dropout, [dropout], DRAWS),
-        f"{MEMBERS} of other seeds": Program(together(scene, members, out), members, MEMBERS),
+        SEEDS: Program(together(scene, members, out), members, MEMBERS),
         f"{MEMBERS} snapshots": Program(together(scene, snapshots, out), snapshots, MEMBERS),
     }  # fmt: skip
 
@@ -210,6 +211,14 @@ def together(scene: bench.Scene, runs: list[Path], out: Path) -> Path:
     config = udenoise.Config(denoise=udenoise.DenoiseConfig(uncertainty="ensemble", passes=len(runs)))
     movie, rois = scene.folder / "movie.tif", scene.folder / "rois.npy"
     return udenoise.run(movie, folder / "run", rois, config, denoiser=folder / "networks" / "denoiser", quiet=True)
+
+
+def costs(scene: bench.Scene, made: dict[str, Program]) -> dict[str, dict[str, float]]:
+    """A row for each program, and one for the ensemble's networks by themselves."""
+    rows = {name: costing(scene, program) for name, program in made.items()}
+    alone = [costing(scene, Program(run, [run], 1)) for run in made[SEEDS].trained]
+    mean = {name: float(np.mean([row[name] for row in alone])) for name in alone[0]}
+    return rows | {"one of these seeds, on average": mean | {"training_seconds": 0.0}}
 
 
 def costing(scene: bench.Scene, program: Program) -> dict[str, float]:
