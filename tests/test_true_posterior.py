@@ -67,3 +67,21 @@ def test_without_spikes_it_is_wieners_filter():
     variance = np.fft.irfft(gain / precision, n)[0]
     np.testing.assert_allclose(drawn.mean(0), expected, atol=6 * np.sqrt(variance / 1450))
     assert drawn.var(0).mean() == pytest.approx(variance, rel=0.05)
+
+
+def test_who_is_told_less_hears_the_rest_without_its_mean():
+    """`heard` of the known components is what it would be had the others shone as they do on average."""
+    rng = np.random.default_rng(9)
+    footprints, light = rng.standard_normal((30, 4)), rng.uniform(1, 2, (4, 6))
+    light[1:] = light[1:].mean(1, keepdims=True)  # what is no cell does not change
+    precision = footprints.T @ footprints
+    cells = told(np.zeros((1, 6)), (np.zeros(6), np.zeros(6)), (1.0, 1.0), np.zeros(6)).cells
+    whole = posterior.Told(cells, precision @ light, precision, light, rng.standard_normal((1, 4)))
+    part, beside = posterior.untold(whole, 0.5, seed=0)
+    known = np.flatnonzero((whole.light[:, None] == part.light).all(2).any(1))
+    assert 0 in known and 1 < len(known) < 4
+    np.testing.assert_allclose(part.heard, part.precision @ part.light)
+    np.testing.assert_allclose(part.weights @ part.light + beside[:, None], whole.weights @ whole.light)
+    wrong = posterior.mistaken(whole, 0.0, 0.0)
+    np.testing.assert_allclose(wrong.cells.kernel, cells.kernel)
+    np.testing.assert_allclose(wrong.cells.amplitude, cells.amplitude)

@@ -89,6 +89,25 @@ def own_trace(told: Told, scene: bench.Scene) -> Told:
     return Told(told.cells, Phi.T @ (raw / noise[:, None]), Phi.T @ (Phi / noise[:, None]), light, Phi)
 
 
+def mistaken(told: Told, amplitude: float, decay: float, seed: int = 1) -> Told:
+    """The same with every cell's amplitude and time scale off by lognormal factors of these spreads."""
+    rng, cells = np.random.default_rng(seed), told.cells
+    sizes, stretches = (np.exp(spread * rng.standard_normal(len(cells.amplitude))) for spread in (amplitude, decay))
+    t = np.arange(cells.kernel.shape[1])
+    kernel = [np.interp(t / stretch, t, row, right=0.0) for stretch, row in zip(stretches, cells.kernel, strict=True)]
+    return told._replace(cells=cells._replace(amplitude=cells.amplitude * sizes, kernel=np.stack(kernel)))
+
+
+def untold(told: Told, share: float, seed: int = 2) -> tuple[Told, Float[np.ndarray, "N"]]:
+    """The same when of this share of the other components only the mean light is told, and what that is in the ROIs (counts)."""
+    N, K = len(told.cells.amplitude), len(told.light)
+    known = np.append(np.ones(N, bool), np.random.default_rng(seed).random(K - N) >= share)
+    mean = told.light[~known].mean(1)
+    heard = told.heard[known] - (told.precision[np.ix_(known, ~known)] @ mean)[:, None]
+    precision, light, weights = told.precision[np.ix_(known, known)], told.light[known], told.weights[:, known]
+    return Told(told.cells, heard, precision, light, weights), told.weights[:, ~known] @ mean
+
+
 def _cells(config: SimulationConfig, brightness: np.ndarray) -> Cells:
     """Drawn as `draw_scene` does it."""
     rng = np.random.default_rng([config.seed, 0])
