@@ -70,7 +70,7 @@ ORACLE = {
 }  # fmt: skip
 LESS = {
     "movie": "{}", "all told": "{:.2f}", "amplitude ± 40 %, decay ± 30 %": "{:.2f}", "3 of 10 untold": "{:.2f}",
-    "6 of 10 untold": "{:.2f}",
+    "6 of 10 untold": "{:.2f}", "9 of 10 untold": "{:.2f}",
 }  # fmt: skip
 FOREIGN = {
     "movie": "{}", "network of": "{}", "95 %": PERCENT, "fastest 3 %": PERCENT, "ROI error / Wiener": "{:.2f}", "width": "{:.2f}",
@@ -305,7 +305,7 @@ def told_less(movie: Reported, scene: bench.Scene, out: Path) -> dict[str, Any]:
             return float(metrics.roi_error(found, whole.weights @ whole.light).mean() / wiener)
 
         done = bench.timed(lambda: [error(whole), error(posterior.mistaken(whole, 0.4, 0.3)),
-                                    *(error(*posterior.untold(whole, share)) for share in (0.3, 0.6))])  # fmt: skip
+                                    *(error(*posterior.untold(whole, share)) for share in (0.3, 0.6, 0.9))])  # fmt: skip
         return {"seconds": done.seconds, "row": dict(zip(list(LESS)[1:], done.value, strict=True))}
 
     result = bench.cached(out / "rows" / f"less-{bench.key_of(scene.folder.parent.name)}.json", compute)
