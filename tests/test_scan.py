@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import correlated, white
 
-from udenoise.innovation import Residual
+from udenoise.innovation import Residual, spot
 from udenoise.regions import correlated_share
 from udenoise.sampling import colour, spectrum_of
 from udenoise.scan import (
@@ -20,7 +20,6 @@ from udenoise.scan import (
     measure_chance,
     p_values,
     q_values,
-    spot_of,
 )
 
 F, Y, X = 120, 80, 88
@@ -36,7 +35,7 @@ def residual(noise: np.ndarray) -> Residual:
 
 
 def own_widths(kernel: np.ndarray) -> np.ndarray:
-    return np.sqrt([correlated_share(spot_of(sigma), kernel) for sigma in SIGMAS_PX])
+    return np.sqrt([correlated_share(spot(sigma), kernel) for sigma in SIGMAS_PX])
 
 
 def everywhere(widths: np.ndarray) -> np.ndarray:
@@ -70,7 +69,7 @@ def test_of_what_is_flagged_few_are_chance(noise_and_chance):
         for n in range(24):
             y, x, t = 10 + 20 * (n % 4), 10 + 13 * (n // 4), int(rng.integers(5, F - 35))
             sigma, frames = SIGMAS_PX[n % 4], DURATIONS[(n // 4) % 4]
-            shape = spot_of(sigma)[None] * np.ones((frames, 1, 1))
+            shape = spot(sigma)[None] * np.ones((frames, 1, 1))
             amplitude = rng.choice([-1, 1]) * 7.5 * widths[n % 4] / np.sqrt((shape**2).sum())
             half = shape.shape[1] // 2
             ys, xs = np.arange(y - half, y + half + 1), np.arange(x - half, x + half + 1)
@@ -102,7 +101,7 @@ def _touches(peaks: Peaks, i: int, one: tuple) -> bool:
 def test_z_is_the_matched_filters():
     """One spot without noise, at the amplitude that makes z 9; unmeasured rows tell nothing."""
     frames = np.zeros((40, 40, 44), np.float32)
-    shape = spot_of(1.3)
+    shape = spot(1.3)
     half = shape.shape[0] // 2
     variance = np.random.default_rng(2).uniform(0.5, 2, frames.shape).astype(np.float32)
     at = np.s_[6:9, 20 - half : 21 + half, 18 - half : 19 + half]

@@ -90,7 +90,9 @@ def spot(sigma_px: float) -> Float[np.ndarray, "W W"]:
     return np.outer(line, line)
 
 
-def _line(sigma_px: float, half: int = HALF_PX) -> Float[np.ndarray, "W"]:
+def _line(sigma_px: float) -> Float[np.ndarray, "W"]:
+    """Its profile, three standard deviations to either side; none is shorter than the longest of `SIGMAS_PX`."""
+    half = max(int(np.ceil(3 * sigma_px)), HALF_PX)
     return np.exp(-(np.arange(-half, half + 1) ** 2) / (2 * sigma_px**2)).astype(np.float32)
 
 
@@ -191,7 +193,7 @@ def _best(matched: Matched, widths: Array) -> tuple[Float[Array, "F Y X"], Int[A
 def match(residual: Residual, sigmas_px: tuple[float, ...] = SIGMAS_PX) -> Matched:
     """The matched filter's sums in every frame."""
     precision = 1 / residual.variance
-    lines = profiles(sigmas_px)
+    lines = [_line(sigma) for sigma in sigmas_px]
     power = [_blur(precision, line**2) for line in lines]
     third = [_blur(residual.gain * precision**2, line**3) for line in lines]
     return Matched(_heard(residual, sigmas_px), jnp.stack(power), jnp.stack(third))
@@ -201,12 +203,7 @@ def match(residual: Residual, sigmas_px: tuple[float, ...] = SIGMAS_PX) -> Match
 def _heard(residual: Residual, sigmas_px: tuple[float, ...] = SIGMAS_PX) -> Float[Array, "S F Y X"]:
     precision = 1 / residual.variance
     seen = jnp.where(precision > 0, residual.value * precision, 0.0)
-    return jnp.stack([_blur(seen, line) for line in profiles(sigmas_px)])
-
-
-def profiles(sigmas_px: tuple[float, ...]) -> list[np.ndarray]:
-    """Profiles three standard deviations to either side; none is shorter than the longest of `SIGMAS_PX`."""
-    return [_line(sigma, max(int(np.ceil(3 * sigma)), HALF_PX)) for sigma in sigmas_px]
+    return jnp.stack([_blur(seen, line) for line in map(_line, sigmas_px)])
 
 
 def _blur(frames: Array, line: np.ndarray) -> Array:

@@ -18,7 +18,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from udenoise.innovation import Matched, Residual, match, profiles
+from udenoise.innovation import Matched, Residual, match
 from udenoise.sampling import colour, spectrum_of
 
 SIGMAS_PX = (0.3, 1.3, 2.4, 5.0)
@@ -55,12 +55,6 @@ class Chance(NamedTuple):
     def above(self, z: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
         """Per pixel and frame."""
         return self.amount * z**2 * np.exp(-np.square(z) / 2)
-
-
-def spot_of(sigma_px: float) -> Float[np.ndarray, "W W"]:
-    """A template's spot, of height 1."""
-    (line,) = profiles((sigma_px,))
-    return np.outer(line, line)
 
 
 def find_peaks(residual: Residual, widths: Float[np.ndarray, "S Y X"]) -> Peaks:
