@@ -3,16 +3,17 @@
 import dataclasses
 import json
 import re
+import typing
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from udenoise import cli, config, demonstration
+from udenoise import audit, cli, config, demonstration, flags
 from udenoise.cli import main
 
-COMMANDS = ("run", "demo", "noise", "train", "denoise", "traces", "report", "simulate")
+COMMANDS = ("run", "demo", "noise", "train", "denoise", "traces", "flags", "report", "audit", "simulate")
 TINY = ["--steps", "4", "--batch", "2", "--crop", "16", "--context", "2", "--projection", "2", "--factors", "1",
         "--widths", "4", "4", "4", "--draws", "50", "--f0-window-s", "3"]  # fmt: skip
 SCENE = ["--frames", "60", "--height", "32", "--width", "48", "--cells", "2", "--frame-rate-hz", "10", "--photons", "8"]
@@ -98,6 +99,10 @@ def test_run_again_traces_report_denoise(workplace, capsys):
     assert Path("apart/traces.csv").is_file() and not Path("apart/posterior.zarr").exists()
     main(["report", "run"])
     assert Path("run/report.html").stat().st_mtime_ns > stamp
+    capsys.readouterr()
+    main(["flags", "run", "--fdr", "0.2"])
+    assert f"{len(flags.read_flags(Path('run/flags.csv')))} flags" in capsys.readouterr().out
+    assert json.loads(Path("run/flags.json").read_text())["fdr"] == 0.2
     main(["denoise", "sim/movie.tif", "--denoiser", "run/denoiser", "-o", "applied"])
     assert Path("applied/posterior.zarr").is_dir() and not Path("applied/traces.zarr").exists()
 
@@ -124,6 +129,15 @@ def test_demo_prints_its_tables(workplace, capsys, monkeypatch):
     assert outcome["error"] > 0 and len(outcome["dff_coverage"]) == 5
 
 
+def test_audit_of_a_foreign_denoiser(workplace, capsys):
+    main(["audit", "split", "sim/movie.tif", "-o", "half"])
+    assert "audit score half" in plain(capsys.readouterr().out)
+    main(["audit", "score", "half", "half/input.tif", "--rois", "sim/rois.npy", "--fdr", "0"])
+    assert Path("half/score/audit.html").is_file() and Path("half/score/score.json").is_file()
+    main(["audit", "quick", "sim/movie.tif", "sim/movie.tif", "-o", "quick", "--fdr", "0"])
+    assert "audit.html" in capsys.readouterr().out
+
+
 def test_interruption_is_one_line(workplace, capsys, monkeypatch):
     def interrupted(self) -> None:
         raise KeyboardInterrupt
@@ -138,5 +152,8 @@ def test_interruption_is_one_line(workplace, capsys, monkeypatch):
 def test_every_subcommand_is_a_function_of_the_same_name():
     from udenoise import cli, stages
 
-    parts = [kind.__metadata__[0].name for kind in cli.Command.__args__]
-    assert sorted(parts) == stages.__all__ and all(callable(getattr(stages, name)) for name in parts)
+    parts = [kind.__metadata__[-1].name for kind in cli.Command.__args__]
+    assert sorted(parts) == sorted([*stages.__all__, "audit"])  # which has functions of its own
+    assert all(callable(getattr(stages, name)) for name in stages.__all__)
+    kinds = [kind.__metadata__[-1].name for kind in typing.get_type_hints(cli.Audit, include_extras=True)["what"].__args__]
+    assert sorted(kinds) == sorted(audit.__all__) and all(callable(getattr(audit, name)) for name in kinds)

@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 import udenoise
-from udenoise import pipeline, training
+from udenoise import extraction, flagging, pipeline, training
 from udenoise.config import (
     Config,
     DenoiseConfig,
@@ -39,7 +39,7 @@ TINY = Config(
 )
 FILES = {
     "config.json", "noise.json", "anatomy.zarr", "denoiser", "posterior.zarr", "traces.zarr", "traces.csv",
-    "report.json", "report.html",
+    "report.json", "report.html", "flags.csv", "flags.json", "flags.zarr", "found.npz",
 }  # fmt: skip
 
 
@@ -78,7 +78,10 @@ def arrays(folder: Path) -> dict[str, np.ndarray]:
 
 def results(folder: Path) -> dict[str, np.ndarray]:
     """All numbers that a run is made for."""
-    return arrays(folder / "posterior.zarr") | arrays(folder / "traces.zarr")
+    with np.load(folder / "found.npz") as found:
+        flags = {f"found/{name}": found[name] for name in found}
+    labels = {f"flags/{name}": part for name, part in arrays(folder / "flags.zarr").items()}
+    return arrays(folder / "posterior.zarr") | arrays(folder / "traces.zarr") | flags | labels
 
 
 def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
@@ -248,9 +251,11 @@ INTERRUPTIONS = {
     "before the denoiser is saved": Stop(pipeline, "save_denoiser"),
     "before calibration": Stop(pipeline.posterior, "fit_recalibration"),
     "in the middle of denoising": Stop(store.MovieStore, "write", call=3, after=True),
-    "when all is denoised": Stop(pipeline.roi_error, "calibrate_rois"),
-    "in the error's memory": Stop(pipeline.sampling, "fit_memory"),
-    "between traces.zarr and traces.csv": Stop(pipeline, "write_csv"),
+    "when all is denoised": Stop(extraction.roi_error, "calibrate_rois"),
+    "in the error's memory": Stop(extraction.sampling, "fit_memory"),
+    "between traces.zarr and traces.csv": Stop(extraction, "write_csv"),
+    "before the flags are judged": Stop(flagging, "find_flags"),
+    "among the flags": Stop(flagging, "write_flags"),
     "before the report": Stop(pipeline, "write_report"),
     "after the report": Stop(pipeline, "write_report", after=True),
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """The report: right numbers, one harmless file, and words instead of a crash where something is missing."""
 
 import base64
+import csv
 import hashlib
 import json
 import re
@@ -15,7 +16,7 @@ import zarr
 from udenoise.io import Movie, open_movie
 from udenoise.report import write_report
 from udenoise.report.page import inert
-from udenoise.report.pictures import _outline, player, read_moments, shrink
+from udenoise.report.pictures import outline, player, read_moments, shrink
 from udenoise.report.series import TOP, bin_edges, pack, thin, trace_series, unpack
 from udenoise.report.sources import read_sources
 from udenoise.report.verdict import number
@@ -37,7 +38,39 @@ def make_run(run: Path, frames: int = T, names: tuple[str, ...] = NAMES, side: t
     _write_json(run, frames, side, clean, len(names))
     _write_arrays(run, clean.astype(np.float32), raw)
     _write_traces(run, clean, raw, masks, rng, names)
+    write_flags(
+        run, [a_flag(label=1), a_flag(sign=-1, frame_start=5, frame_stop=9, label=2, roi=names[0])], clean.shape
+    )
     return open_movie(raw)
+
+
+def a_flag(**changed) -> dict:
+    """A row of flags.csv."""
+    row = {"kind": "contradicted", "frame_start": 2, "frame_stop": 4, "y": 20, "x": 30, "area": 25, "size": 80.5}
+    row |= {"score": 9.5, "p": 1e-20, "q": 1e-15, "roi": "", "sign": 1, "start_s": 0.2, "stop_s": 0.4, "dff": 0.4}
+    return row | {"sigma_px": 2.4, "frames": 2, "label": 0, "reason": f"an event was swallowed {EVIL}"} | changed
+
+
+def write_flags(run: Path, rows: list[dict], shape: tuple[int, int, int], **about) -> None:
+    """flags.csv, flags.json and flags.zarr as the flags stage leaves them."""
+    with (run / "flags.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(a_flag()))
+        writer.writeheader()
+        writer.writerows(rows)
+    roi = {"name": NAMES[0], "flags": 1, "contradicted": 1, "swallowed": 0, "invented": 1, "unconstrained": 0}
+    rois = [roi | {"unfamiliar": 0, "frames_flagged": 0.1, "verdict": f"look at 1 event {EVIL}"}]
+    counts = {kind: sum(row["kind"] == kind for row in rows) for kind in dict.fromkeys(row["kind"] for row in rows)}
+    known = {"fdr": 0.05, "counts": counts, "tested": {"places": 1234, "rois": 5}, "note": [f"A note {EVIL}"]}
+    known |= {"rois": rois, "wobble": None, "null": None} | about
+    (run / "flags.json").write_text(json.dumps(known))
+    labels = np.zeros(shape, np.int32)
+    for row in rows:
+        if row["label"]:
+            labels[row["frame_start"] : row["frame_stop"], row["y"] - 2 : row["y"] + 3, row["x"] - 2 : row["x"] + 3] = (
+                row["label"]
+            )
+    group = zarr.open_group(run / "flags.zarr", mode="w")
+    group.create_group("labels").create_group("flags").create_array("0", data=labels)
 
 
 def _cells(rng, frames, count, side):
@@ -265,13 +298,13 @@ def test_outline_encloses_its_pixels():
     """The shoelace area of all loops is the number of pixels; holes count negatively."""
     mask = np.random.default_rng(3).random((12, 15)) < 0.6
     area = 0.0
-    for loop in _outline(mask).split("Z")[:-1]:
+    for loop in outline(mask).split("Z")[:-1]:
         corners = np.array([list(map(int, p.split())) for p in loop[1:].split("L")])
         x, y = corners.T
         area += (x * np.roll(y, -1) - y * np.roll(x, -1)).sum() / 2
     assert area == mask.sum()
-    assert _outline(np.ones((2, 3), bool)) == "M0 0L3 0L3 2L0 2Z"
-    assert _outline(np.zeros((2, 3), bool)) == ""
+    assert outline(np.ones((2, 3), bool)) == "M0 0L3 0L3 2L0 2Z"
+    assert outline(np.zeros((2, 3), bool)) == ""
 
 
 def test_packed_traces_read_back():
@@ -339,6 +372,9 @@ def test_without_rois(tmp_path):
         "rois.npz",
         "calibration.json",
         "timing.json",
+        "flags.csv",
+        "flags.json",
+        "flags.zarr",
     ],
 )
 @pytest.mark.parametrize("how", ["absent", "damaged"])
@@ -354,7 +390,7 @@ def test_what_is_missing_is_named(tmp_path, name, how):
 
 def test_an_empty_folder_still_gives_a_page(tmp_path):
     numbers = write_report(tmp_path, open_movie(np.ones((10, 4, 5), np.uint16)))
-    assert numbers["noise"] is None and numbers["pixel_error"] is None and len(numbers["missing"]) == 7
+    assert numbers["noise"] is None and numbers["pixel_error"] is None and len(numbers["missing"]) == 8
     assert "Nothing unusual" not in (tmp_path / "report.html").read_text("utf-8")
 
 

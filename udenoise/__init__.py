@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
-    "run": "pipeline", "train": "pipeline", "denoise": "pipeline", "demo": "demonstration",
+    "run": "pipeline", "train": "pipeline", "denoise": "pipeline", "demo": "demonstration", "flag": "pipeline",
     "Config": "config", "MovieConfig": "config", "NetworkConfig": "config", "TrainConfig": "config",
-    "DenoiseConfig": "config", "TraceConfig": "config", "SimulationConfig": "config",
+    "DenoiseConfig": "config", "TraceConfig": "config", "FlagConfig": "config", "SimulationConfig": "config",
     "open_movie": "io", "load_rois": "io", "Movie": "io", "Rois": "io", "rois_from_masks": "io",
     "estimate_noise": "noise", "NoiseModel": "noise", "estimate_anatomy": "anatomy", "Anatomy": "anatomy",
     "load_draws": "results", "propagate": "draws", "Corridor": "draws",

@@ -1,19 +1,34 @@
 """The posterior movie and the regions' moments, written in whole blocks of frames: a block on disk is never computed twice."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from udenoise import inference, innovation
 from udenoise.innovation import Events, Spread
+from udenoise.io import rois_dense
 from udenoise.io.store import MovieStore, create_movie_store, open_movie_store
-from udenoise.posterior import Recalibration, Region
+from udenoise.metrics import Pooled, SteadinessSums, add_steadiness, pooled_steadiness, start_steadiness
+from udenoise.posterior import FramePosterior, Recalibration, Region
 from udenoise.progress import progress_bar
+from udenoise.recording import Recording
 from udenoise.roi_posterior import Added
 from udenoise.runfolder import Run, forget
+from udenoise.scan import Ground, Peaks, Scan, Seen, Whitened, add_frames, joined, start_scan, take
+from udenoise.watch import Borders, Sight, Sights, border_sums, borders_of, brightness, ground_of, uncertain_sights
 
 FRAMES_WITHOUT_MOVIE = 256
 """In a block where no movie is written; otherwise a block is a shard."""
+STEADY_SUMS = (
+    "frames", "brightness", "shown", "seen", "both", "noise", "spread", "stated", "shown_mean", "seen_mean", "spread_mean",
+    "variance",
+)  # fmt: skip
+"""Of `metrics.SteadinessSums`, which add up over blocks."""
+FOUND = "found.npz"
+"""What flags are made of, kept with the run."""
 
 
 def write_blocks(
@@ -22,21 +37,53 @@ def write_blocks(
     """Stream the movie; a block counts once its moments are on disk. With `widths`, events are sought in the frames themselves."""
     T, part = len(job.movie), job.folder / "posterior.zarr.part"
     whole, moments = job.folder / "posterior.zarr", job.folder / "moments"
-    if whole.exists() and job.rois is None:
+    flagged = not job.config.flag.flags or (job.folder / FOUND).is_file()
+    if whole.exists() and job.rois is None and flagged:
         return
     names = ["mean", "sd", *(["prior_mean", "prior_sd"] if job.config.denoise.write_prior else [])]
     store = _movie_store(part, names, job, moments) if write_movie and not whole.exists() else None
     written = store or (open_movie_store(whole) if whole.exists() else None)
     block = written.frames_per_shard if written else FRAMES_WITHOUT_MOVIE
     moments.mkdir(exist_ok=True)
+    ground = ground_of(machine.recording) if job.config.flag.flags else None
+    borders = None if job.rois is None or ground is None else borders_of(job.rois, ground)
+    steady = None if borders is None else _start_steady(job, machine.recording)
+    task = _Task(job, machine, by, widths, ground, brightness(machine.recording), borders, steady)
+    scan = None
     with progress_bar("denoise", T, job.quiet) as bar:
         for start in range(0, T, block):
             stop = min(start + block, T)
             if not (moments / f"{start:08d}.npz").is_file():
-                _block(job, machine, by, widths, store, names, start, stop, bar)
+                scan = _caught_up(task, scan, start)
+                scan = _block(task, scan, store, names, start, stop, bar)
             bar(stop)
     if store is not None:
         part.rename(whole)
+
+
+class _Task(NamedTuple):
+    """What does not change from block to block."""
+
+    job: Run
+    machine: inference.Inference
+    by: Recalibration
+    widths: Spread | None
+    ground: Ground | None
+    bright: np.ndarray
+    borders: Borders | None
+    steady: SteadinessSums | None
+
+    def stream(self, start: int, stop: int) -> Iterator[tuple[int, FramePosterior, inference.Heard]]:
+        """Chunk by chunk."""
+        seed = self.job.config.seed
+        yield from inference.stream_with_events(self.machine, start, stop, self.by, self.widths, seed, self.ground)
+
+
+def _start_steady(job: Run, recording: Recording) -> SteadinessSums | None:
+    """Of the ROIs that are brighter than zero light; None where there is none."""
+    offset, mean, weights = job.config.trace.offset_counts, recording.anatomy.mean, rois_dense(job.rois)
+    bright = [mask for mask in weights > 0 if mean[mask].mean() > offset]
+    return start_steadiness(np.stack(bright), mean, offset, recording.noise.kernel) if bright else None
 
 
 def _movie_store(part: Path, names: list[str], job: Run, moments: Path) -> MovieStore:
@@ -47,32 +94,67 @@ def _movie_store(part: Path, names: list[str], job: Run, moments: Path) -> Movie
     return create_movie_store(part, names, job.movie.shape, job.movie.frame_rate_hz)
 
 
-def _block(job, machine, by, widths, store, names, start, stop, bar) -> None:
-    pixels, found, heard = {name: [] for name in names} if store else {}, [], []
-    for first, result, events in _streamed(job, machine, by, widths, start, stop):
+def _caught_up(task: _Task, scan: Scan | None, start: int) -> Scan | None:
+    """The scan as it was before a block; of an interrupted run, the frames that it still needs are looked at again."""
+    if task.ground is None or scan is not None:
+        return scan
+    scan = start_scan(task.ground, start)
+    chunk = task.machine.config.chunk
+    first = scan.start // chunk * chunk
+    for at, _, heard in task.stream(first, start) if first < start else ():
+        skip = max(scan.start - at, 0)
+        scan = add_frames(scan, Whitened(*(part[skip:] for part in heard.sight.residual)))
+    return take(scan)[1]
+
+
+def _block(
+    task: _Task,
+    scan: Scan | None,
+    store: MovieStore | None,
+    names: list[str],
+    start: int,
+    stop: int,
+    bar: Callable[[int], None],
+) -> Scan | None:
+    pixels, found, heard, steady = {name: [] for name in names} if store else {}, [], [], task.steady
+    for first, result, events in task.stream(start, stop):
         for name, kept in pixels.items():
             kept.append(getattr(result, name))
         found.append(result.regions)
-        heard.append((first, events))
+        if steady is not None:
+            steady = add_steadiness(steady, *events.blind[:3], events.blind.good, events.blind.stated_variance)
+        heard.append((first, events._replace(blind=None)))
         bar(first + len(result.mean))
     if store:
         store.write(start, {name: np.concatenate(kept) for name, kept in pixels.items()})
     arrays = {} if found[0] is None else {f: np.concatenate([getattr(r, f) for r in found]) for f in Region._fields}
-    if widths is not None:
+    if task.widths is not None:
         arrays |= _heard(heard)
-    path = job.folder / "moments" / f"{start:08d}.npz"
+    if task.ground is not None:
+        sight = jax.tree.map(lambda *parts: np.concatenate(parts), *(events.sight for _, events in heard))
+        scan, seen = _seen(scan, sight, task.bright, start, stop == len(task.job.movie))
+        arrays |= seen
+        if task.borders is not None:
+            arrays |= dict(
+                zip(("border_heard", "border_doubt"), border_sums(sight.residual, task.borders), strict=True)
+            )
+    if steady is not None:
+        arrays |= {f"steady_{name}": getattr(steady, name)[None] for name in STEADY_SUMS}
+    path = task.job.folder / "moments" / f"{start:08d}.npz"
     with path.with_suffix(".part").open("wb") as file:
         np.savez(file, **arrays)
     path.with_suffix(".part").rename(path)
+    return scan
 
 
-def _streamed(job, machine, by, widths, start, stop):
-    seed = job.config.seed
-    if widths is not None:
-        yield from inference.stream_with_events(machine, start, stop, by, widths, seed)
-        return
-    for first, result in inference.stream(machine, start, stop, by, seed=seed):
-        yield first, result, None
+def _seen(scan: Scan, sight: Sight, bright: np.ndarray, start: int, last: bool) -> tuple[Scan, dict[str, np.ndarray]]:
+    """The scan after a block, and what is kept of the block for the flags."""
+    seen, scan = take(add_frames(scan, sight.residual), last)
+    shown = uncertain_sights(sight, bright, start)
+    arrays = {f"peak_{name}": part for name, part in seen.peaks._asdict().items()}
+    arrays |= {f"shown_{name}": part for name, part in shown._asdict().items()}
+    return scan, arrays | {"power": seen.power[None], "displacement": sight.displacement,
+                           "given": sight.given, "disagreement": sight.disagreement}  # fmt: skip
 
 
 def _heard(parts: list[tuple[int, inference.Heard]]) -> dict[str, np.ndarray]:
@@ -98,6 +180,32 @@ def load_added(folder: Path) -> Added | None:
 def load_events(folder: Path) -> Events:
     """All events of a movie in which they were sought."""
     return Events(*(_joined(folder, f"event_{name}") for name in Events._fields))
+
+
+def load_sights(folder: Path) -> Sights | None:
+    """What flags are made of, of a whole movie; None where it was not kept."""
+    power = _joined(folder, "power")
+    if power is None:
+        return None
+    peaks = Peaks(*(_joined(folder, f"peak_{name}") for name in Peaks._fields))
+    shown = Peaks(*(_joined(folder, f"shown_{name}") for name in Peaks._fields))
+    rest = (_joined(folder, name) for name in ("displacement", "given", "disagreement"))
+    return Sights(joined([Seen(peaks, power.sum(0))]), shown, *rest)
+
+
+def load_steadiness(job: Run, recording: Recording) -> Pooled | None:
+    """How much of the pattern change that the blind prediction shows inside ROIs is real."""
+    steady = _start_steady(job, recording)
+    if steady is None:
+        return None
+    return pooled_steadiness(
+        steady._replace(**{name: _joined(job.folder, f"steady_{name}").sum(0) for name in STEADY_SUMS})
+    )
+
+
+def load_border_sums(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """`watch.border_sums` of a whole movie."""
+    return _joined(folder, "border_heard"), _joined(folder, "border_doubt")
 
 
 def _joined(folder: Path, name: str) -> np.ndarray | None:

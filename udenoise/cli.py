@@ -102,6 +102,23 @@ class Traces:
 
 
 @dataclass(frozen=True)
+class Flags:
+    """Where not to believe a run: judge its events again, at another false discovery rate."""
+
+    run: Positional[Path]
+    """A finished run."""
+    fdr: float | None = None
+    """Expected share of chance among the flagged events; by default the run's own."""
+
+    def __call__(self) -> None:
+        from udenoise.pipeline import flag
+
+        found = flag(self.run, self.fdr)
+        print(f"{len(found)} flags: {self.run / 'flags.csv'}")
+        _done(self.run)
+
+
+@dataclass(frozen=True)
 class Report:
     """Write the report of a run again."""
 
@@ -131,6 +148,108 @@ class Noise:
 
 
 @dataclass(frozen=True)
+class AuditSplit:
+    """Halve a movie's noise: input.tif for any denoiser, judge.tif to judge the result by."""
+
+    movie: Positional[str]
+    """As for run."""
+    output: Output
+    """The folder of the halves."""
+    seed: int = 0
+    """Seed of the noise that is added."""
+    config: Flat[MovieConfig] = field(default_factory=MovieConfig)
+
+    def __call__(self) -> None:
+        from udenoise.audit import split
+
+        folder = split(self.movie, self.output, self.seed, self.config)
+        print(f"Denoise {folder / 'input.tif'} with any program, then: udenoise audit score {folder} DENOISED")
+
+
+@dataclass(frozen=True)
+class AuditScore:
+    """Judge what a program made of HALF/input.tif, by the half that it has not seen."""
+
+    folder: Positional[Path]
+    """What audit split wrote."""
+    denoised: Positional[str]
+    """The denoised movie: any file that run reads, in counts of input.tif."""
+    output: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """Where the audit goes; by default score in the folder of the halves."""
+    rois: str | None = None
+    """As for run; without them tiles of 12 pixels stand for somata."""
+    sd: str | None = None
+    """A movie of the stated standard deviation, to be judged too."""
+    missing_ends: tuple[int, int] = (0, 0)
+    """Frames that the denoised movie lacks at its start and end: 30 30 for DeepInterpolation."""
+    match: bool = False
+    """Lay its mean image on that of the input first, where a program rescales or subtracts a mean."""
+    fdr: float = 0.05
+    """Share of chance among the swallowed and invented events listed; 0 leaves the search out."""
+
+    def __call__(self) -> None:
+        from udenoise.audit import score
+
+        out = score(
+            self.folder, self.denoised, self.output, self.rois, self.sd, self.missing_ends, self.match, self.fdr
+        )
+        print(f"Audit: {out / 'audit.html'}")
+
+
+@dataclass(frozen=True)
+class AuditQuick:
+    """Judge a finished denoised movie by its raw movie, as far as that goes."""
+
+    raw: Positional[str]
+    """The raw movie, as for run."""
+    denoised: Positional[str]
+    """What a program made of it, in its counts."""
+    output: Output
+    """The folder of the audit."""
+    rois: str | None = None
+    """As for audit score."""
+    sd: str | None = None
+    """As for audit score."""
+    missing_ends: tuple[int, int] = (0, 0)
+    """As for audit score."""
+    match: bool = False
+    """As for audit score."""
+    fdr: float = 0.05
+    """As for audit score."""
+    config: Flat[MovieConfig] = field(default_factory=MovieConfig)
+
+    def __call__(self) -> None:
+        from udenoise.audit import quick
+
+        out = quick(
+            self.raw,
+            self.denoised,
+            self.output,
+            self.rois,
+            self.sd,
+            self.missing_ends,
+            self.match,
+            self.fdr,
+            self.config,
+        )
+        print(f"Audit: {out / 'audit.html'}")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Judge a movie that any other program denoised."""
+
+    what: (
+        Annotated[AuditSplit, subcommand("split")]
+        | Annotated[AuditScore, subcommand("score")]
+        | Annotated[AuditQuick, subcommand("quick")]
+    )
+
+    def __call__(self) -> None:
+        self.what()
+
+
+@dataclass(frozen=True)
 class Simulate:
     """Write a movie whose truth is known: movie.tif, clean.tif, rois.npy, truth.npz."""
 
@@ -142,6 +261,29 @@ class Simulate:
         from udenoise.simulate import write_simulation
 
         print(f"Simulation: {write_simulation(self.simulation, self.output)}")
+
+
+@dataclass(frozen=True)
+class Null:
+    """Denoise a movie of a run's mean image and noise in which nothing happens, and say what appears in it."""
+
+    run: Positional[Path]
+    """A finished run; what is found is told in its report."""
+    output: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """The folder; by default RUN-null beside the run."""
+    frames: int | None = None
+    """Frames of the movie; by default as many as the recording has, at most 3000."""
+    seed: int = 0
+    """Seed of its noise."""
+    suite2p: Path | None = None
+    """Python of an environment that has Suite2p, to look for cells; by default this one, where it has it."""
+    overwrite: bool = False
+    """Start anew where the folder holds a null control."""
+
+    def __call__(self) -> None:
+        from udenoise.null import null
+
+        null(self.run, self.output, self.frames, self.seed, self.suite2p, self.overwrite)
 
 
 @dataclass(frozen=True)
@@ -168,7 +310,10 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Denoise, subcommand("denoise")]
     | Annotated[Traces, subcommand("traces")]
+    | Annotated[Flags, subcommand("flags")]
+    | Annotated[Null, subcommand("null")]
     | Annotated[Report, subcommand("report")]
+    | Annotated[Flat[Audit], subcommand("audit")]
     | Annotated[Simulate, subcommand("simulate")]
 )
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from udenoise import innovation, network
+from udenoise import innovation, network, watch
 from udenoise.config import DenoiseConfig
 from udenoise.denoiser import Denoiser, predict
 from udenoise.errors import InputError
@@ -29,7 +29,9 @@ from udenoise.recording import (
     usable_frames,
 )
 from udenoise.regions import Regions
+from udenoise.scan import Ground
 from udenoise.training import kernel_factors
+from udenoise.watch import Blind, Sight
 
 Change = Callable[[int, np.ndarray], np.ndarray]
 """(first frame, frames F Y X) -> frames as the network and the fusion shall see them; used by noise splitting."""
@@ -194,14 +196,18 @@ def stream(
 
 
 class Heard(NamedTuple):
-    """Events that begin in a chunk (frames count from its first), and what all events add to its regions (counts, counts²)."""
+    """Events that begin in a chunk (frames count from its first), what all events add to its regions (counts, counts²), and what
+    flags are made of, where they are asked for."""
 
     events: Events
     added: Float[np.ndarray, "B K N"] | None
     variance: Float[np.ndarray, "B K N"] | None
+    sight: Sight | None
+    blind: Blind | None
 
 
 class _Examined(NamedTuple):
+    chunk: Chunk
     evidence: Evidence
     prior: Prior
     residual: Residual
@@ -217,9 +223,18 @@ def blind_residual(prior: Prior, evidence: Evidence, scale: Scaling) -> Residual
 
 
 def stream_with_events(
-    inference: Inference, start: int, stop: int, by: Recalibration, widths: Spread, seed: int = 0
+    inference: Inference,
+    start: int,
+    stop: int,
+    by: Recalibration,
+    widths: Spread | None,
+    seed: int = 0,
+    ground: Ground | None = None,
 ) -> Iterator[tuple[int, FramePosterior, Heard]]:
-    """As `stream`; events that only the frames themselves show are found first, left out of the fusion, and added again."""
+    """As `stream`; events that only the frames themselves show are found first, left out of the fusion, and added again.
+
+    Without `widths` none are sought; with a `ground` there is what flags are made of.
+    """
     size, held = inference.config.chunk, {}
     pad = -(-innovation.BEFORE // size) * size
     for first in range(start, stop, size):
@@ -227,16 +242,17 @@ def stream_with_events(
             if near not in held and 0 <= near < len(inference.recording.movie):
                 held[near] = _examine(inference, near, seed)
         held = {near: one for near, one in held.items() if near >= first - pad}
-        events = innovation.search(*_around(held, first, size), widths)
+        around = _around(held, first, size)
+        events = innovation.no_events() if widths is None else innovation.search(*around, widths)
         events = innovation.shifted(events, -innovation.BEFORE)
-        yield first, *_fuse_apart(inference, held[first], by, events, min(size, stop - first))
+        yield first, *_fuse_apart(inference, held[first], by, events, min(size, stop - first), ground)
 
 
 def _examine(inference: Inference, first: int, seed: int) -> _Examined:
     chunk = read_chunk(inference, first, inference.config.chunk)
     prior = predict_chunk(inference, chunk, seed)
     residual = inference.residual(prior=prior, evidence=chunk.evidence)
-    return _Examined(chunk.evidence, prior, *jax.tree.map(np.asarray, (residual, innovation.match(residual))))
+    return _Examined(chunk, chunk.evidence, prior, *jax.tree.map(np.asarray, (residual, innovation.match(residual))))
 
 
 def _around(held: dict[int, _Examined], first: int, size: int) -> tuple[Residual, Matched]:
@@ -254,7 +270,7 @@ def _around(held: dict[int, _Examined], first: int, size: int) -> tuple[Residual
 
 
 def _fuse_apart(
-    inference: Inference, one: _Examined, by: Recalibration, events: Events, kept: int
+    inference: Inference, one: _Examined, by: Recalibration, events: Events, kept: int, ground: Ground | None
 ) -> tuple[FramePosterior, Heard]:
     shape = one.evidence.frame.shape
     added = innovation.render(events, shape)
@@ -264,8 +280,24 @@ def _fuse_apart(
     regions = inference.regions
     heard = (None, None) if regions is None else innovation.in_regions(events, regions.index, regions.weight, shape)
     own = (events.frame >= 0) & (events.frame < kept)
-    found = Heard(innovation.some(events, own), *(None if part is None else part[:kept] for part in heard))
-    return jax.tree.map(lambda x: np.asarray(x)[:kept], result), found
+    sight = (None, None) if ground is None else _sight(inference, one, by, result, ground)
+    rest = jax.tree.map(lambda x: np.asarray(x)[:kept], (result, *heard, *sight))
+    return rest[0], Heard(innovation.some(events, own), *rest[1:])
+
+
+def _sight(
+    inference: Inference, one: _Examined, by: Recalibration, result: FramePosterior, ground: Ground
+) -> tuple[Sight, Blind]:
+    evidence, prior = one.evidence, one.prior
+    sigma = np.asarray(scaling(inference.recording).sigma(jnp.asarray(evidence.mean), jnp.asarray(evidence.ratio)))
+    sight = Sight(
+        watch.whitened(one.residual, prior, evidence, result, by, sigma),
+        watch.displacements(evidence, ground, sigma),
+        *watch.pictured(result, evidence, sigma),
+        watch.given(one.chunk.averages, one.chunk.weights, evidence, sigma),
+        watch.disagreement(prior, inference.denoiser.config.factors),
+    )
+    return sight, watch.blind_frames(one.residual, prior, evidence, by, sigma)
 
 
 def measure_spread(inference: Inference, frames: np.ndarray) -> Spread:

@@ -276,6 +276,12 @@ def shifted(events: Events, frames: int) -> Events:
     return events._replace(frame=events.frame + frames)
 
 
+def no_events() -> Events:
+    """An empty table."""
+    whole = np.zeros(0, int)
+    return Events(whole, whole, whole, np.zeros(0), whole, *np.zeros((3, 0)))
+
+
 def joined(parts: list[Events]) -> Events:
     """All events in order of their first frames."""
     whole = Events(*(np.concatenate(part) for part in zip(*parts, strict=True)))

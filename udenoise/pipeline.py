@@ -7,16 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from udenoise import inference, posterior, roi_error, roi_posterior, sampling, surprise, training
-from udenoise import traces as tracing
+from udenoise import extraction, flagging, inference, posterior, training
 from udenoise.anatomy import Anatomy, anatomy_maps, estimate_anatomy, load_anatomy, save_anatomy
-from udenoise.blocks import load_added, load_events, load_moments, write_blocks
-from udenoise.config import Config, MovieConfig, TraceConfig, from_json
+from udenoise.blocks import FOUND, load_added, load_events, load_moments, write_blocks
+from udenoise.config import Config, FlagConfig, MovieConfig, TraceConfig, from_json
 from udenoise.denoiser import Denoiser, load_denoiser, save_denoiser
-from udenoise.draws import TracePosterior
+from udenoise.flags import Flag, read_flags
 from udenoise.innovation import Spread
 from udenoise.io import Rois, open_movie
 from udenoise.io.store import (
@@ -27,13 +25,13 @@ from udenoise.io.store import (
 )
 from udenoise.network import MAPS
 from udenoise.noise import NoiseModel, estimate_noise, load_noise, save_noise
-from udenoise.posterior import Recalibration, Region
+from udenoise.posterior import Recalibration
 from udenoise.progress import progress_bar
-from udenoise.recording import Recording, load_recording, segments
-from udenoise.regions import lay_out, locate, nearness, neuropil_rings, share_noise
+from udenoise.recording import Recording, load_recording
+from udenoise.regions import lay_out
 from udenoise.report import write_report
-from udenoise.results import save_rois_npz, save_traces, write_csv, write_events
-from udenoise.roi_posterior import Added, with_added
+from udenoise.results import load_rois_npz, write_events
+from udenoise.roi_posterior import with_added
 from udenoise.runfolder import (
     Run,
     check,
@@ -49,8 +47,6 @@ from udenoise.runfolder import (
 )
 
 CALIBRATION_CHUNKS = 40
-RESPONSE_FRAMES = 384
-LONGEST_LAG = 40
 SEEDS_APART = 1000
 """Between the networks of an ensemble."""
 
@@ -135,12 +131,32 @@ def traces(
     known = read_json(source / "timing.json") if (source / "timing.json").is_file() else {}
     job = Run(target, config, movie, resolve_rois(rois, movie), quiet, known)
     check(job)
-    forget(target, "moments", "innovations.csv", "report.json", "report.html", "calibration.json", "memory.json")
+    forget(target, "moments", FOUND, "innovations.csv", "report.json", "report.html", "calibration.json", "memory.json")
     write_json(target / "config.json", run_settings(job, about["movie"]["source"], source_name(rois), about["how"]))
     recording = load_recording(movie, target)
     infer(job, recording, _obtain_denoisers(job, recording, None, None), write_movie=False)
     finish(job, recording)
     return target
+
+
+def flag(folder: str | Path, fdr: float | None = None, quiet: bool = False) -> list[Flag]:
+    """Where not to believe a run: all events of flags.csv, judged at another false discovery rate where one is given.
+
+    flags.csv, flags.json, flags.zarr and the report are replaced. The movie is looked at again only where the run was made by an
+    earlier version or without flags.
+    """
+    target, about = Path(folder), read_run(Path(folder))
+    config = from_json(Config, about["config"])
+    config = replace(config, flag=FlagConfig(fdr=config.flag.fdr if fdr is None else fdr))
+    movie = open_movie(stored_source(about), config.movie)
+    rois = load_rois_npz(target / "rois.npz") if (target / "rois.npz").is_file() else None
+    job = Run(target, config, movie, rois, quiet, read_json(target / "timing.json"))
+    check(job)
+    recording = load_recording(movie, target)
+    if not (target / FOUND).is_file():
+        infer(job, recording, _obtain_denoisers(job, recording, None, None), write_movie=False)
+    finish(job, recording)
+    return read_flags(target / "flags.csv")
 
 
 def report(folder: str | Path) -> Path:
@@ -198,7 +214,10 @@ def _obtain_denoisers(job: Run, recording: Recording, init_from: Any, given: Any
     for number, name in enumerate(_network_names(count)):
         if not (job.folder / name).is_dir():
             if given is not None:
-                save_denoiser(load_denoiser(Path(given).with_name(name) if number else Path(given)), job.folder / name)
+                source = Path(given).with_name(name) if number else Path(given)
+                save_denoiser(load_denoiser(source), job.folder / name)
+                if (source / flagging.FAMILIAR).is_file():
+                    copy_result(source / flagging.FAMILIAR, job.folder / name / flagging.FAMILIAR)
             else:
                 _train_one(job, recording, start, name, job.config.seed + number * SEEDS_APART)
         nets.append(load_denoiser(job.folder / name))
@@ -225,21 +244,22 @@ def infer(job: Run, recording: Recording, nets: list[Denoiser], write_movie: boo
     net, *others = nets
     recording = _mapped(job, recording, net.config.anatomy)
     spacing, kernel = net.config.lattice_spacing, recording.noise.kernel
-    regions = None if job.rois is None else lay_out(_parts(job), spacing, kernel)
+    regions = None if job.rois is None else lay_out(extraction.parts(job), spacing, kernel)
     by = _recalibrate(job, recording, nets)
     machine = inference.prepare(recording, net, job.config.denoise, regions, tuple(others))
     widths = _spread(job, machine)
     job.timed("denoise", lambda: write_blocks(job, machine, by, widths, write_movie))
     if widths is not None:
         write_events(job.folder / "innovations.csv", load_events(job.folder))
+    residuals = None
     if regions is not None:
         moments, added = load_moments(job.folder), load_added(job.folder)
-        response = job.timed("memory", lambda: _respond(job, recording, machine, by, with_added(moments, added)))
-        job.timed("traces", lambda: _extract(job, recording, moments, added, response))
-
-
-def _parts(job: Run) -> tuple[Rois, ...]:
-    return (job.rois, neuropil_rings(job.rois)) if job.config.trace.neuropil_coefficient > 0 else (job.rois,)
+        response = job.timed(
+            "memory", lambda: extraction.respond(job, recording, machine, by, with_added(moments, added))
+        )
+        residuals = job.timed("traces", lambda: extraction.extract(job, recording, moments, added, response))
+    if job.config.flag.flags:
+        job.timed("flags", lambda: flagging.gather(job, recording, residuals))
 
 
 def _recalibrate(job: Run, recording: Recording, nets: list[Denoiser]) -> Recalibration:
@@ -281,91 +301,10 @@ def _calibration_starts(T: int, config: Config) -> np.ndarray:
     return starts[np.linspace(0, len(starts) - 1, min(len(starts), CALIBRATION_CHUNKS)).astype(int)]
 
 
-def _respond(
-    job: Run,
-    recording: Recording,
-    machine: inference.Inference,
-    by: Recalibration,
-    moments: Region,
-) -> roi_posterior.Response:
-    """How the blind traces of up to 384 frames answer fresh noise."""
-    T, noise = len(recording.movie), recording.noise
-    sigma = np.sqrt(noise.pixel_variance(recording.anatomy.mean)).astype(np.float32)
-    start = max((T - RESPONSE_FRAMES) // 2, 0)
-    stop, noisier = min(start + RESPONSE_FRAMES, T), []
-
-    def add_noise(first: int, frames: np.ndarray) -> np.ndarray:
-        wide = np.broadcast_to(sigma, frames.shape)
-        return sampling.split_noise(frames, wide, noise.kernel, first + T, job.config.seed)[0]
-
-    with progress_bar("memory", stop - start, job.quiet) as bar:
-        for first, result in inference.stream(machine, start, stop, by, add_noise):
-            noisier.append(result.regions)
-            bar(first + len(result.mean) - start)
-    plain = jax.tree.map(lambda part: part[start:stop], moments)
-    noisy = jax.tree.map(lambda *parts: np.concatenate(parts), *noisier)
-    return roi_posterior.Response(start, np.nan_to_num(noisy.raw - plain.raw), noisy.mean - plain.mean)
-
-
-def _memory(job: Run, left: np.ndarray, share: float) -> sampling.Memory:
-    """How long the errors last: `share` of their variance as noise passes on, the rest without noise of a single frame."""
-    value, doubt = sampling.autocorrelation(left[:, 0].T, min(LONGEST_LAG, len(left) // 3))
-    noise = sampling.fit_memory(value, doubt)
-    memory = noise._replace(weight=1 - share * (1 - noise.weight))
-    write_json(job.folder / "memory.json", {"memory": memory._asdict(), "measured": value, "measured_se": doubt})
-    return memory
-
-
-def _extract(
-    job: Run, recording: Recording, moments: Region, added: Added | None, response: roi_posterior.Response
-) -> None:
-    trials = segments(recording)
-    improved, response = roi_posterior.improve(moments, response, trials)
-    noisier = roi_posterior.weigh_noise(improved, response, trials)
-    improved = improved._replace(noise_variance=improved.noise_variance * noisier[:, None])
-    usual = roi_error.usual_error(improved, response.fresh, response.left)
-    calibration = roi_error.calibrate_rois(improved, moments, trials, usual)
-    fused = roi_posterior.fuse_regions(improved, calibration)
-    left = roi_posterior.left_after_fusion(improved, calibration, response)
-    memory = _memory(job, left, roi_posterior.share_of_noise(improved, fused, response, left))
-    lags = roi_posterior.error_by_lags(improved, fused, response._replace(left=left), trials)
-    surprises = surprise.find_surprises(improved, calibration)
-    fused = roi_posterior.add_events(surprise.fuse_surprised(improved, calibration, surprises, fused), added)
-    places = locate(job.rois)
-    apart = np.stack([~share_noise(part, recording.noise.kernel) for part in _parts(job)])
-    together = roi_error.measure_together(improved, calibration.variance, nearness(places), apart)
-    known = TracePosterior(fused.mean, fused.covariance, memory, together, places)
-    raw, rate, trace = with_added(moments, added).raw, job.movie.frame_rate_hz, job.config.trace
-    with progress_bar("traces", len(job.rois.names), job.quiet) as bar:
-        result = tracing.make_traces(raw, known, trace, rate, job.config.seed, bar)
-    about = read_json(job.folder / "calibration.json")
-    roi = _about(calibration, improved) | {"noise_factor": float(noisier[0]), "lags": _by_lag(lags, memory)}
-    roi |= {"surprise_rate": surprises.rate, "surprise_size": surprises.size}
-    write_json(job.folder / "calibration.json", about | {"roi": roi, "memory": memory._asdict()})
-    save_rois_npz(job.folder / "rois.npz", job.rois)
-    save_traces(job.folder / "traces.zarr", result, known, job.rois.names, rate, trace.save_covariance)
-    write_csv(job.folder / "traces.csv", result, job.rois.names, rate)
-
-
-def _by_lag(lags: roi_posterior.Lags, memory: sampling.Memory) -> dict[str, np.ndarray]:
-    return {
-        "lag": lags.lag,
-        "predicted": memory.at(lags.lag.astype(float)),
-        "measured": lags.measured,
-        "se": lags.measured_se,
-    }
-
-
-def _about(calibration: roi_error.RoiCalibration, moments: Region) -> dict[str, Any]:
-    """What the report says of the calibration of ROIs; the groups of frames, and the causes by name."""
-    roi = {name: getattr(calibration, name)[0] for name in ("predicted", "measured", "measured_se", "factor")}
-    roi |= {"stated": calibration.variance[:, 0].mean(0), "noise": moments.noise_variance[:, 0].mean(0)}
-    causes = dict(zip(roi_error.CAUSES, calibration.shares[0].tolist(), strict=True))
-    groups = {name: part[0] for name, part in calibration.groups._asdict().items()}
-    return roi | {"causes": causes, "groups": groups, "ring_correlation": float(calibration.correlation[0, -1])}
-
-
 def finish(job: Run, recording: Recording) -> None:
-    """The report, last of all: its presence says that the run is complete."""
+    """Flags, and the report last of all: its presence says that the run is complete."""
+    if (job.folder / FOUND).is_file():
+        foreign = read_run(job.folder)["how"]["denoiser"] is not None
+        job.timed("flags", lambda: flagging.judge(job.folder, recording, job.rois, job.config, foreign))
     job.timed("report", lambda: write_report(job.folder, recording.movie))
     forget(job.folder, "moments")

@@ -22,8 +22,9 @@ from udenoise.io import Movie, Rois, load_rois, open_movie
 from udenoise.io.store import read_json, write_json
 
 WRITTEN = (
-    "report.json", "report.html", "innovations.csv", "traces.csv", "traces.zarr", "rois.npz", "posterior.zarr", "moments",
-    "memory.json", "calibration.json", "denoiser", "training", "anatomy.zarr", "anatomy_halves.zarr", "noise.json",
+    "report.json", "report.html", "flags.csv", "flags.json", "flags.zarr", "found.npz", "innovations.csv", "traces.csv",
+    "traces.zarr", "rois.npz", "posterior.zarr", "moments", "memory.json",
+    "calibration.json", "denoiser", "training", "anatomy.zarr", "anatomy_halves.zarr", "noise.json",
     "timing.json", "config.json",
 )  # fmt: skip
 """All that a run leaves in its folder, last first, but for the further networks of an ensemble (denoiser_2, …); --overwrite
@@ -93,6 +94,8 @@ def check(job: Run) -> None:
     if min(job.movie.shape[1:]) < training.SCALES[-1]:
         raise InputError(f"frames are {job.movie.shape[1]} x {job.movie.shape[2]} pixels; at least 16 x 16 are needed: "
                          "give a larger field of view")  # fmt: skip
+    if not 0 < job.config.flag.fdr < 1:
+        raise InputError(f"fdr is {job.config.flag.fdr}; give a share of false discoveries between 0 and 1: --fdr 0.05")
     if not all(0 < level < 1 for level in job.config.trace.levels):
         raise InputError(f"levels are {job.config.trace.levels}; give fractions between 0 and 1: --levels 0.5 0.95")
     if job.config.trace.draws < 50:

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -97,6 +97,34 @@ def create_movie_store(
                 dimension_names=("t", "y", "x"),
             )
     return MovieStore(path, tuple(names), shape, shard[0])
+
+
+def write_labels(
+    path: str | Path,
+    name: str,
+    shape: tuple[int, int, int],
+    frame_rate_hz: float | None,
+    frames: Callable[[int, int], np.ndarray | None],
+) -> None:
+    """A movie of labels (T Y X, uint32, 0: nothing) at `path`/labels/`name`, as OME-Zarr 0.5 has it; written in whole shards.
+
+    `frames(start, stop)` gives some of it; None where there is nothing, which takes no space. What was at `path` is replaced.
+    """
+    chunk, shard = _layout(shape)
+    with _replacing(Path(path)) as part:
+        zarr.create_group(str(part), zarr_format=3)
+        labels = zarr.create_group(
+            str(part / "labels"), zarr_format=3, attributes={"ome": {"version": "0.5", "labels": [name]}}
+        )
+        about = _ome(name, frame_rate_hz) | {"image-label": {"version": "0.5"}}
+        array = labels.create_group(name, attributes={"ome": about}).create_array(
+            "0", shape=shape, dtype="uint32", chunks=chunk, shards=shard, fill_value=0, dimension_names=("t", "y", "x"),
+            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+        )  # fmt: skip
+        for start in range(0, shape[0], shard[0]):
+            stop = min(start + shard[0], shape[0])
+            if (block := frames(start, stop)) is not None:
+                array[start:stop] = block
 
 
 def open_movie_store(path: str | Path) -> MovieStore:

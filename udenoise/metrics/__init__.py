@@ -63,6 +63,15 @@ from udenoise.metrics.probability import (
 )
 from udenoise.metrics.spectra import Spectra, half_power_hz, noise_level_nu, spectra
 from udenoise.metrics.states import Bands, Traces, Where, at_rest, event_mask, fast_changes, frame_states
+from udenoise.metrics.steadiness import (
+    Pooled,
+    Steadiness,
+    SteadinessSums,
+    add_steadiness,
+    pooled_steadiness,
+    start_steadiness,
+    steadiness,
+)
 from udenoise.metrics.summary import BandScore, Summary, TraceScore, band_score, summary, trace_score
 from udenoise.metrics.table import Estimate, bar_columns, completed, movie_row, trace_row
 from udenoise.metrics.wobble import Cells, WobbleSums, add_wobble, cells_of, start_wobble, wobble
@@ -82,16 +91,20 @@ __all__ = [
     "PixelScore",
     "PixelSums",
     "Planted",
+    "Pooled",
     "Roc",
     "Spectra",
     "StateCoverage",
     "StateErrors",
+    "Steadiness",
+    "SteadinessSums",
     "Summary",
     "TraceScore",
     "Traces",
     "Where",
     "WobbleSums",
     "add_pixels",
+    "add_steadiness",
     "add_wobble",
     "at_rest",
     "at_start",
@@ -131,6 +144,7 @@ __all__ = [
     "pit_histogram",
     "pixel_score",
     "planted_snr",
+    "pooled_steadiness",
     "quantile_groups",
     "quiet_z",
     "recovered_amplitudes",
@@ -144,9 +158,11 @@ __all__ = [
     "simultaneous_coverage",
     "spectra",
     "start_pixels",
+    "start_steadiness",
     "start_wobble",
     "state_coverage",
     "state_errors",
+    "steadiness",
     "summary",
     "trace_row",
     "trace_score",

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from udenoise.arrays import Json, as_floats
 from udenoise.io import Movie
+from udenoise.report.flagged import flag_numbers
 from udenoise.report.pictures import Moments
 from udenoise.report.series import blocks, chosen_levels
 from udenoise.report.sources import Sources, roi_names
@@ -57,6 +58,7 @@ def report_numbers(sources: Sources, movie: Movie, moments: Moments) -> Json:
             "trust": trust(
                 sources.calibration, sources.noise, list(roi_names(sources)) if sources.traces is not None else []
             ),
+            "flags": flag_numbers(sources),
             "traces": trace_summary(rois, sources),
             "per_roi": rois,
             "timing_s": sources.timing,

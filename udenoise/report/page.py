@@ -10,13 +10,14 @@ from importlib.resources import files
 import numpy as np
 
 from udenoise.arrays import Json, as_floats
+from udenoise.report.flagged import MEANING, flag_rows, flag_sentence
 from udenoise.report.numbers import plain
 from udenoise.report.pictures import Moments, anatomy_images, outlines, player
 from udenoise.report.series import bin_edges, trace_series
 from udenoise.report.sources import Sources, roi_names
 from udenoise.report.verdict import verdict
 
-SCRIPTS = ("page.js", "images.js", "traces.js", "plots.js")
+SCRIPTS = ("page.js", "images.js", "flags.js", "traces.js", "plots.js")
 FRAME_MEAN_POINTS = 3000
 _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
@@ -36,6 +37,7 @@ def render(numbers: Json, data: Json) -> str:
         "warnings": _box("About the recording", "warning", numbers["warnings"]),
         "missing": _box("Missing from this report", "note", numbers["missing"]),
         "tables": _tables(numbers),
+        "flags": _flags(numbers["flags"], {row["side"] for row in data["flagged"]}),
         "trust": _trust(numbers["trust"]),
         "data": inert(data),
         "plotly": plotly,
@@ -59,6 +61,7 @@ def page_data(sources: Sources, numbers: Json, moments: Moments, shape: tuple[in
         "training": sources.training,
         "calibration": sources.calibration,
         "traces": trace_series(sources),
+        "flagged": flag_rows(sources),
     }
 
 
@@ -95,6 +98,47 @@ def _trust(trust: Json | None) -> str:
     )
     tables += _table("Correlation of errors some frames apart: predicted, measured", lags) if lags else ""
     return f'<p><strong>{html.escape(trust["verdict"])}</strong></p><ul>{words}</ul><div class="tables">{tables}</div>'
+
+
+def _flags(flags: Json | None, kinds: set[str]) -> str:
+    """What was found and what it means, in words that need no script."""
+    if flags is None:
+        return "<p>This run left no flags.csv, so nothing is known of where not to believe it.</p>"
+    meaning = "".join(
+        f"<dt>{html.escape(kind)}</dt><dd>{html.escape(words)}</dd>" for kind, words in MEANING.items() if kind in kinds
+    )
+    names = {"rois": "ROIs"}
+    tested = [
+        f"{count:,} {names.get(name, name)}" for name, count in (flags["tested"] or {}).items() if count is not None
+    ]
+    notes = [*([f"Tested: {', '.join(tested)}."] if tested else []), *flags["note"]]
+    null = (flags["null"] or {}).get("sentence")
+    return (
+        f"<p><strong>{html.escape(flag_sentence(flags))}.</strong></p>"
+        + (f"<dl class=kinds>{meaning}</dl>" if meaning else "")
+        + (f"<ul>{''.join(f'<li>{html.escape(str(note))}</li>' for note in notes)}</ul>" if notes else "")
+        + (f"<h3>Where nothing happens</h3><p>{html.escape(null)}</p>" if null else "")
+        + _wobble(flags["wobble"])
+    )
+
+
+def _wobble(wobble: Json | None) -> str:
+    """How much of the small movements is real."""
+    if not wobble:
+        return ""
+    rows = {
+        "shown": _cell(wobble.get("shown")),
+        "share of it that is real": _with_error(wobble, "real_share", " %"),
+        "error as stated": _cell(wobble.get("stated")),
+        "error as measured": _with_error(wobble, "measured"),
+    }
+    words = html.escape(str(wobble.get("sentence") or ""))
+    return f"<h3>How much of the wobble is real?</h3><p>{words}</p><div class=tables>{_table('At rest', rows)}</div>"
+
+
+def _with_error(numbers: Json, name: str, unit: str = "") -> str:
+    value, se, many = numbers.get(name), numbers.get(f"{name}_se"), 100 if unit else 1
+    return _cell(value) if value is None or se is None else f"{many * value:.3g} ± {many * se:.2g}{unit}"
 
 
 def _measured(row: Json) -> str:

@@ -84,15 +84,22 @@ def anatomy_images(anatomy: dict[str, np.ndarray]) -> Json:
     return {name: _code_image(shrink(image, ANATOMY_SIDE)) for name, image in anatomy.items()}
 
 
-def shrink(image: Float[np.ndarray, "Y X"], side: int) -> Float[np.ndarray, "y x"]:
-    """`image` averaged over area so that no side is longer than `side`; not finite counts as 0."""
-    Y, X = image.shape
+def shrink(image: Float[np.ndarray, "*n Y X"], side: int) -> Float[np.ndarray, "*n y x"]:
+    """`image`, or several, averaged over area so that no side is longer than `side`; not finite counts as 0."""
+    Y, X = image.shape[-2:]
     scale = max(Y, X, side) / side
     image = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
     if scale == 1:
         return image
     rows, columns = _overlap(Y, max(round(Y / scale), 1)), _overlap(X, max(round(X / scale), 1))
-    return (rows @ image @ columns.T).astype(image.dtype)
+    return across(rows, image, columns).astype(image.dtype)
+
+
+def across(
+    rows: Float[np.ndarray, "y Y"], image: Float[np.ndarray, "*n Y X"], columns: Float[np.ndarray, "x X"]
+) -> Float[np.ndarray, "*n y x"]:
+    """rows @ image @ columns.T, of many images in two products."""
+    return np.moveaxis(np.tensordot(rows, np.tensordot(image, columns, (-1, 1)), (1, -2)), 0, -2)
 
 
 def _overlap(n: int, m: int) -> np.ndarray:
@@ -107,6 +114,11 @@ def limits(values: np.ndarray, low: float, high: float) -> tuple[float, float]:
     """Percentiles `low` and `high`, a little apart where they coincide."""
     bottom, top = (float(p) for p in np.percentile(values, (low, high)))
     return bottom, top if top > bottom else bottom + max(abs(bottom) * 1e-3, 1e-6)
+
+
+def picture(image: Float[np.ndarray, "y x"], low: float, high: float) -> Json:
+    """One small image in 256 steps from `low` to `high`."""
+    return {"low": low, "high": high, "limits": [low, high], "png": [_png(np.nan_to_num(image), low, high, 256)]}
 
 
 def _code_stack(stack: np.ndarray, levels: int) -> Json:
@@ -138,11 +150,12 @@ def outlines(rois: Outlined) -> list[str]:
         inside = index[weight > OUTLINE_SHARE * weight.max(initial=0)]
         mask = np.zeros(Y * X, bool)
         mask[inside[(inside >= 0) & (inside < Y * X)]] = True
-        paths.append(_outline(mask.reshape(Y, X)))
+        paths.append(outline(mask.reshape(Y, X)))
     return paths
 
 
-def _outline(mask: Bool[np.ndarray, "Y X"]) -> str:
+def outline(mask: Bool[np.ndarray, "Y X"]) -> str:
+    """The edges of what is inside `mask`, as one SVG path."""
     padded = np.pad(mask, 1)
     follow: dict[tuple[int, int], list[tuple[int, int]]] = {}
     # directed pixel edges with the inside on the right: start corner (x, y) and step

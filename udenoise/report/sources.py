@@ -1,6 +1,9 @@
 """What stands in a RUN folder, read for the report; what is absent or unreadable is named, never guessed."""
 
+import csv
 import json
+import math
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +12,9 @@ import numpy as np
 from udenoise.arrays import Json
 
 ANATOMY = ("mean", "std", "excess", "correlation", "maximum")
+FLAG_WORDS = ("kind", "roi", "reason")
+FLAG_COUNTS = ("frame_start", "frame_stop", "sign", "label")
+FLAG_NUMBERS = ("y", "x", "area", "size", "score", "p", "q", "start_s", "stop_s", "dff", "sigma_px", "frames")
 
 
 class Outlined(NamedTuple):
@@ -22,6 +28,17 @@ class Outlined(NamedTuple):
     """N P, padded with 0."""
     shape: tuple[int, int]
     """Y X."""
+
+
+class Flags(NamedTuple):
+    """Where not to believe the denoised movie, as the run found it."""
+
+    events: tuple[Json, ...]
+    """Rows of flags.csv; None where a cell is empty."""
+    about: Json
+    """flags.json."""
+    labels: Any
+    """T Y X, lazy zarr array: 0, or the `label` of an event; None where no event has one."""
 
 
 class Sources(NamedTuple):
@@ -41,6 +58,7 @@ class Sources(NamedTuple):
     traces: Any
     """zarr group with raw, mean, sd (N T), lower, upper (L N T)."""
     rois: Outlined | None
+    flags: Flags | None
     missing: tuple[str, ...]
     """One sentence each on what the report lacks and why."""
 
@@ -52,7 +70,7 @@ def read_sources(run: Path) -> Sources:
     def attempt(name: str, read: Any) -> Any:
         try:
             return read(run / name)
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
             why = f"unreadable ({_one_line(error)})" if (run / name).exists() else "absent"
             missing.append(f"{name} is {why}.")
             return None
@@ -60,6 +78,7 @@ def read_sources(run: Path) -> Sources:
     stated = attempt("config.json", _json) or {}
     posterior = attempt("posterior.zarr", _group)
     images = [attempt(f"posterior.zarr/{name}/0", _array) if posterior is not None else None for name in ("mean", "sd")]
+    events = attempt("flags.csv", _events)
     with_rois = bool(stated.get("rois")) or (run / "traces.zarr").exists() or (run / "rois.npz").exists()
     return Sources(
         config=stated,
@@ -72,6 +91,7 @@ def read_sources(run: Path) -> Sources:
         sd=images[1],
         traces=attempt("traces.zarr", _traces) if with_rois else None,
         rois=attempt("rois.npz", _rois) if with_rois else None,
+        flags=None if events is None else _flags(events, attempt),
         missing=tuple(missing),
     )
 
@@ -127,6 +147,32 @@ def _rois(path: Path) -> Outlined:
         names = tuple(str(name) for name in data["names"])
         y, x = (int(n) for n in data["shape"][-2:])
         return Outlined(names, data["index"], data["weight"], (y, x))
+
+
+def _flags(events: tuple[Json, ...], attempt: Any) -> Flags:
+    labelled = any(event["label"] for event in events)
+    labels = attempt("flags.zarr/labels/flags/0", _array) if labelled else None
+    return Flags(events, attempt("flags.json", _json) or {}, labels)
+
+
+def _events(path: Path) -> tuple[Json, ...]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        absent = {"kind", "frame_start", "frame_stop"} - set(rows.fieldnames or ())
+        if absent:
+            raise ValueError(f"no column {', '.join(sorted(absent))}")
+        return tuple(_event(row) for row in rows)
+
+
+def _event(row: dict[str, str | None]) -> Json:
+    cells = {name: (row.get(name) or "").strip() for name in (*FLAG_WORDS, *FLAG_COUNTS, *FLAG_NUMBERS)}
+    values = {name: float(cells[name] or "nan") for name in (*FLAG_COUNTS, *FLAG_NUMBERS)}
+    known = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    whole = {name: round(known[name] or 0) for name in FLAG_COUNTS}
+    words = {
+        name: re.sub(r"^'(?=[=+\-@]|$)", "", cells[name]) for name in FLAG_WORDS
+    }  # it stands there for spreadsheets
+    return words | known | whole
 
 
 def _one_line(error: Exception) -> str:

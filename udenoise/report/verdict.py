@@ -1,6 +1,7 @@
 """The first paragraph of the page: what the numbers say, in words; a number that is not known is not mentioned."""
 
 from udenoise.arrays import Json
+from udenoise.report.flagged import flag_sentence, found_any
 
 DIM_PHOTONS = 0.2
 """Below this many photons per pixel and frame a single pixel says next to nothing."""
@@ -21,6 +22,7 @@ def verdict(numbers: Json) -> list[str]:
         _undefined(numbers["traces"]),
         (numbers.get("trust") or {}).get("verdict", ""),
         _calibration(numbers["calibration"]),
+        _flags(numbers["flags"]),
         _nu(numbers["traces"]),
         _warnings(numbers["warnings"]) if numbers["noise"] else "",
     ]
@@ -114,6 +116,12 @@ def _active(calibration: Json) -> str:
     if ratio is None:
         return ""
     return f"; in the 3 % of frames with the largest expected error the ratio is {number(ratio, 2)} ± {number(se, 2)}"
+
+
+def _flags(flags: Json | None) -> str:
+    if flags is None:
+        return ""
+    return f"{flag_sentence(flags)}{'; see Where not to believe it' if found_any(flags) else ''}."
 
 
 def _nu(traces: Json | None) -> str:

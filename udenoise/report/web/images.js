@@ -3,6 +3,7 @@ const SVG = 'http://www.w3.org/2000/svg';
 const TABLES = {
   grey: [[0, 0, 0], [255, 255, 255]],
   fire: [[0, 0, 4], [40, 11, 84], [101, 21, 110], [159, 42, 99], [212, 72, 66], [245, 125, 21], [250, 193, 39], [252, 255, 164]],
+  diverging: [[5, 48, 97], [67, 147, 195], [247, 247, 247], [214, 96, 77], [103, 0, 31]],
 };
 
 function colours(name) {
@@ -74,16 +75,18 @@ class Panel {
   }
 }
 
+function drawing(tag, attributes, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
 /* ROI outlines over a picture; hovering names, clicking chooses. */
 function overlay() {
-  const svg = document.createElementNS(SVG, 'svg');
-  svg.setAttribute('viewBox', `0 0 ${DATA.shape[2]} ${DATA.shape[1]}`);
-  svg.setAttribute('preserveAspectRatio', 'none');
-  svg.classList.add('outlines');
+  const svg = drawing('svg', { viewBox: `0 0 ${DATA.shape[2]} ${DATA.shape[1]}`, preserveAspectRatio: 'none', class: 'outlines' });
   (DATA.outlines || []).forEach((d, i) => {
-    const path = document.createElementNS(SVG, 'path');
-    path.setAttribute('d', d);
-    path.setAttribute('fill-rule', 'evenodd');
+    const path = drawing('path', { d, 'fill-rule': 'evenodd' });
     path.addEventListener('pointermove', event => tip(event, nameOf(i)));
     path.addEventListener('pointerleave', () => { byId('tip').hidden = true; });
     path.addEventListener('click', () => choose(i));

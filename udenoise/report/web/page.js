@@ -98,6 +98,32 @@ function draw(area, traces, layout) {
     modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d'] });
 }
 
+/* A table whose heads sort it: numbers from the largest, words from A. Columns: [key, title, text of a cell]; returns its rows. */
+function sortable(parent, label, columns, items, pick = null) {
+  const body = element('tbody'), wordy = key => items.some(item => typeof item[key] === 'string');
+  const rows = items.map((item, i) => element('tr', pick ? { onclick: () => pick(i) } : {}, ...columns.map(([key, , text], c) => {
+    const words = text ? text(item) : typeof item[key] === 'string' ? item[key] : format(item[key]);
+    return c || !pick ? element('td', { textContent: words, title: words, className: wordy(key) ? 'words' : '' })
+      : element('td', { title: words }, element('button', { type: 'button', textContent: words }));
+  })));
+  let sorted = null, down = false;
+  const sort = (key, words) => {
+    down = sorted === key ? !down : !words;
+    sorted = key;
+    const sign = down ? -1 : 1, value = i => items[i][key] ?? (words ? '' : -Infinity);
+    const indices = items.map((_, i) => i).sort((a, b) => sign * (words
+      ? String(value(a)).localeCompare(String(value(b)), 'en', { numeric: true }) : value(a) - value(b) || 0));
+    body.append(...indices.map(i => rows[i]));
+    heads.forEach(([head, name]) => head.setAttribute('aria-sort', name === key ? (down ? 'descending' : 'ascending') : 'none'));
+  };
+  const heads = columns.map(([key, title]) => [element('th', { scope: 'col', className: wordy(key) ? 'words' : '' },
+    element('button', { type: 'button', textContent: title, onclick: () => sort(key, wordy(key)) })), key]);
+  body.append(...rows);
+  parent.append(element('div', { className: 'scroll', tabIndex: 0, role: 'region', 'aria-label': label },
+    element('table', {}, element('thead', {}, element('tr', {}, ...heads.map(([head]) => head))), body)));
+  return rows;
+}
+
 function tiles() {
   const error = REPORT.pixel_error || {}, traces = REPORT.traces || {}, noise = REPORT.noise || {};
   const calibration = REPORT.calibration || {};

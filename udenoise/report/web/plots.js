@@ -174,28 +174,8 @@ function roiNumbers() {
 }
 
 function table(parent, rois) {
-  const columns = COLUMNS.filter(([key]) => rois.some(roi => roi[key] !== null && roi[key] !== undefined)), body = element('tbody');
-  const rows = rois.map((roi, i) => {
-    const cells = columns.map(([key]) => (key === 'name'
-      ? element('td', { title: roi.name }, element('button', { type: 'button', textContent: roi.name, onclick: () => choose(i) }))
-      : element('td', { textContent: format(roi[key]) })));
-    return element('tr', { onclick: () => choose(i) }, ...cells);
-  });
-  let sorted = null, down = false;
-  const sort = key => {
-    down = sorted === key ? !down : key !== 'name';
-    sorted = key;
-    const sign = down ? -1 : 1, value = i => rois[i][key] ?? -Infinity;
-    const indices = rois.map((_, i) => i).sort((a, b) => sign * (key === 'name'
-      ? String(value(a)).localeCompare(String(value(b)), 'en', { numeric: true }) : value(a) - value(b)));
-    body.append(...indices.map(i => rows[i]));
-    heads.forEach(([head, name]) => head.setAttribute('aria-sort', name === key ? (down ? 'descending' : 'ascending') : 'none'));
-  };
-  const heads = columns.map(([key, title]) => [element('th', { scope: 'col' },
-    element('button', { type: 'button', textContent: title, onclick: () => sort(key) })), key]);
-  body.append(...rows);
-  parent.append(element('div', { className: 'scroll', tabIndex: 0, role: 'region', 'aria-label': 'Numbers of each ROI' },
-    element('table', {}, element('thead', {}, element('tr', {}, ...heads.map(([head]) => head))), body)));
+  const columns = COLUMNS.filter(([key]) => rois.some(roi => roi[key] !== null && roi[key] !== undefined));
+  const rows = sortable(parent, 'Numbers of each ROI', columns, rois, choose);
   const mark = chosen => rows.forEach((row, i) => row.classList.toggle('chosen', i === chosen));
   listeners.push(mark);
   mark(state.roi);

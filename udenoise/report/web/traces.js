@@ -133,6 +133,9 @@ function traceViewer() {
       layout.yaxis = axis(titles[kind], { uirevision: `${group[0]} ${kind}` });
       area.style.height = '440px';
     }
+    const marked = group.map((roi, i) => flagMarks(roi, i ? `y${i + 1}` : 'y'));
+    layout.shapes = marked.flatMap(([shapes]) => shapes);
+    layout.annotations = [...(layout.annotations || []), ...marked.flatMap(([, annotations]) => annotations)];
     const lines = windows.flatMap((window, i) => bands(window, { raw: showRaw, yaxis: i ? `y${i + 1}` : 'y', legend: i === 0 }));
     await draw(area, lines, { ...layout, height: parseInt(area.style.height, 10) });
     area.dataset.shown = `${group.join(' ')} ${kind}`;
@@ -160,7 +163,7 @@ function traceViewer() {
     }
     const roi = REPORT.per_roi[group[0]];
     numbers.textContent = data.rois.includes(state.roi) ? `${roi.name}: median F ${format(roi.median)} counts, stated error `
-      + `±${format(roi.median_sd)} (raw noise ±${format(roi.raw_noise_sd)}) counts, ν ${format(roi.nu)} %/√Hz`
+      + `±${format(roi.median_sd)} (raw noise ±${format(roi.raw_noise_sd)}) counts, ν ${format(roi.nu)} %/√Hz${flagWords(group[0])}`
       : 'The trace of that ROI is not in this page; see below.';
   }
 
@@ -173,6 +176,7 @@ function traceViewer() {
   if (data.rois.length < DATA.names.length)
     notes.push(`${data.rois.length} of ${DATA.names.length} ROIs, evenly picked, are in this page.`);
   if (data.bins || data.rois.length < DATA.names.length) notes.push('traces.zarr holds everything.');
+  if (DATA.flagged.some(row => row.rois.length)) notes.push('Shaded: flags that touch the ROI; point at their ▼ for the reason.');
   if (!data.kinds.includes('dff')) notes.push('This run has no ΔF/F.');
   parent.append(element('p', { className: 'note-line', textContent: notes.join(' ') }));
   byId('inner-level').textContent = percent(data.inner);

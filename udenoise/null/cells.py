@@ -1,0 +1,131 @@
+"""How many cells Suite2p finds in a null movie, raw and denoised, where it is at hand."""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from udenoise.errors import InputError
+from udenoise.io import open_movie
+from udenoise.io.store import open_movie_store, read_json, write_json
+from udenoise.io.tiff_writer import tiff_file
+from udenoise.progress import progress_bar
+from udenoise.runfolder import forget
+
+THRESHOLDS = (1.0, 2.0)
+"""Suite2p's threshold_scaling: its usual value, and the one at which smooth movies are better read."""
+FRAMES_AT_ONCE = 64
+TOP = 30000.0
+"""Largest count of a movie as Suite2p reads it, 16 bits with a sign."""
+ALIKE = 0.5
+"""Share of either one's pixels that two ROIs have in common if they are the same."""
+USUAL_RATE_HZ = 30.0
+"""Where the recording has none."""
+MISSING = "Suite2p is not here, so cells were not looked for: pip install suite2p, or give its Python: --suite2p PYTHON"
+
+
+class Task(NamedTuple):
+    """What Suite2p is asked."""
+
+    python: str
+    frame_rate_hz: float | None
+    time_constant_s: float
+    highest: float
+    """About the largest count of the movie."""
+
+
+def python_with_suite2p(given: str | Path | None) -> str | None:
+    """The interpreter that has Suite2p; None where none was given and this one has not. InputError if the given one has not."""
+    if given is None:
+        return sys.executable if importlib.util.find_spec("suite2p") else None
+    look = "import importlib.util, sys; sys.exit(importlib.util.find_spec('suite2p') is None)"
+    try:
+        found = subprocess.run([str(given), "-c", look], capture_output=True).returncode == 0
+    except OSError:
+        found = False
+    if not found:
+        raise InputError(f"{given} is no Python with Suite2p; give that of an environment with it: --suite2p PYTHON")
+    return str(given)
+
+
+def count_cells(folder: Path, task: Task, quiet: bool = False) -> dict[str, Any]:
+    """ROIs in the raw null movie and in the denoised one, threshold by threshold; what was found before is read back.
+
+    A failure of Suite2p is told in the result.
+    """
+    found, errors = {}, []
+    with progress_bar("cells", 2 * len(THRESHOLDS), quiet) as bar:
+        for number, name in enumerate(("raw", "denoised")):
+            path = folder / "suite2p" / f"{name}.json"
+            if not path.is_file():
+                try:
+                    write_json(path, _detect(folder, name, task))
+                except RuntimeError as error:
+                    errors.append(f"Suite2p failed on the {name} null movie: {error}")
+                    continue
+            found[name] = read_json(path)
+            bar((number + 1) * len(THRESHOLDS))
+    if errors:
+        return {"rows": None, "note": errors[0]}
+    rate = task.frame_rate_hz or USUAL_RATE_HZ
+    rows = [_row(*both) for both in zip(THRESHOLDS, found["raw"], found["denoised"], strict=True)]
+    return {"frame_rate_hz": rate, "tau_s": task.time_constant_s, "rows": rows, "note": ""}
+
+
+def _row(threshold: float, raw: list[dict], denoised: list[dict]) -> dict[str, Any]:
+    return {
+        "threshold": threshold, "raw": len(raw), "denoised": len(denoised), "only_denoised": only_in(denoised, raw),
+        "raw_cells": sum(roi["cell"] for roi in raw), "denoised_cells": sum(roi["cell"] for roi in denoised),
+    }  # fmt: skip
+
+
+def only_in(rois: list[dict], others: list[dict]) -> int:
+    """How many ROIs have no other one in common by half of either's pixels."""
+    sets, known = ([set(roi["pixels"]) for roi in part] for part in (rois, others))
+    return sum(not any(len(one & two) >= ALIKE * min(len(one), len(two)) for two in known) for one in sets)
+
+
+def _detect(folder: Path, name: str, task: Task) -> list[list[dict]]:
+    """Suite2p's ROIs at every threshold; what it leaves on the disk is deleted."""
+    place = folder / "suite2p" / name
+    forget(place.parent, name)
+    place.mkdir(parents=True)
+    try:
+        _write_counts(folder, name, task, place / "movie.tif")
+        return [_suite2p(place, threshold, task) for threshold in THRESHOLDS]
+    finally:
+        forget(place.parent, name)
+
+
+def _write_counts(folder: Path, name: str, task: Task, path: Path) -> None:
+    """The movie as Suite2p reads it; both movies in the same units."""
+    read, shape = _reader(folder, name)
+    scale = 2.0 ** np.floor(np.log2(TOP / task.highest))
+    with tiff_file(path, shape, np.int16, task.frame_rate_hz) as write:
+        for start in range(0, shape[0], FRAMES_AT_ONCE):
+            frames = read(start, min(start + FRAMES_AT_ONCE, shape[0])).astype(np.float32)
+            write(start, np.clip(np.rint(scale * frames), -(2**15), 2**15 - 1).astype(np.int16))
+
+
+def _reader(folder: Path, name: str) -> tuple[Callable[[int, int], np.ndarray], tuple[int, int, int]]:
+    if name == "raw":
+        movie = open_movie(folder / "movie.tif")
+        return movie.read, movie.shape
+    store = open_movie_store(folder / "run" / "posterior.zarr")
+    return lambda start, stop: store.read("mean", start, stop), store.shape
+
+
+def _suite2p(place: Path, threshold: float, task: Task) -> list[dict]:
+    program = Path(__file__).with_name("suite2p_program.py")
+    numbers = (threshold, task.frame_rate_hz or USUAL_RATE_HZ, task.time_constant_s)
+    line = [task.python, str(program), str(place.absolute()), *(f"{number:g}" for number in numbers)]
+    done = subprocess.run(line, capture_output=True, text=True)
+    if done.returncode == 0:
+        return read_json(place / "rois.json")
+    if "no ROIs" in done.stderr + done.stdout:
+        return []
+    raise RuntimeError((done.stderr.strip() or "no message").splitlines()[-1][:200])
