@@ -50,18 +50,18 @@ def test_commands_exist():
 def test_flags_exist():
     text = re.sub(r"`python -m experiments[^`]*`", "", TEXT)
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) - {"--help"}
-    said = "".join(helped(name) for name in ("run", "denoise", "train", "simulate"))
+    said = "".join(helped(*name.split()) for name in ("run", "denoise", "train", "simulate", "audit score"))
     assert [flag for flag in sorted(shown) if not re.search(rf"{flag}\b", said)] == []
     named = {field.name for group in vars(config).values() if dataclasses.is_dataclass(group)
              for field in dataclasses.fields(group)}  # fmt: skip
     assert {flag[2:].removeprefix("no-").replace("-", "_") for flag in shown} - named <= {
-        "rois", "output", "overwrite", "init_from", "denoiser",
+        "rois", "output", "overwrite", "init_from", "denoiser", "match", "missing_ends", "sd",
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["LICENSE", ".ci/run", "tests/test_house.py", "udenoise/config.py"])
+@pytest.mark.parametrize("name", ["LICENSE", ".ci/run", "tests/test_house.py", "udenoise/config"])
 def test_files_exist(name):
-    assert name in TEXT and (ROOT / name).is_file()
+    assert name in TEXT and (ROOT / name).exists()
 
 
 def test_two_commands_are_one_line_each():
