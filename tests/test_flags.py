@@ -246,3 +246,12 @@ def test_without_flags(tmp_path):
     )
     folder = udenoise.run(made.movie, tmp_path / "run", config=config, quiet=True)
     assert not list(folder.glob("flags*")) and not (folder / "found.npz").exists()
+
+
+def test_bright_noise_of_few_photons_is_not_taken_for_an_event(field):
+    """Two photons a frame in a ROI: z of 6 is chance above, not below."""
+    light = np.random.default_rng(11).poisson(2.0, (2, 200_000)).astype(float) - 2.0
+    noise, sure = np.full(light.shape, 2.0), np.zeros(light.shape)
+    long = field._replace(frames=light.shape[1])
+    assert len(contradicted_traces(scan_traces(light, noise, sure), long, 0.05)) > 5
+    assert contradicted_traces(scan_traces(light, noise, sure, np.full(2, 2**-0.5)), long, 0.05) == []

@@ -30,7 +30,7 @@ from udenoise.flags import (
     summary,
     write_flags,
 )
-from udenoise.io import Rois
+from udenoise.io import Rois, rois_dense
 from udenoise.io.store import read_group, read_json, write_json, write_labels
 from udenoise.metrics import Pooled
 from udenoise.recording import Recording
@@ -67,7 +67,7 @@ def gather(job: Run, recording: Recording, residuals: Residuals | None) -> None:
     if sights is None:
         return
     ground = ground_of(recording)
-    peaks = _of_traces(job, residuals, ground)
+    peaks = _of_traces(job, recording, residuals, ground)
     wobble = None if residuals is None else load_steadiness(job, recording)
     wobble = np.full(len(Pooled._fields), np.nan) if wobble is None else np.array(wobble)
     kept = _Kept(sights, measure_chance(ground, job.config.seed), displacement_sd(ground), peaks, wobble)
@@ -78,11 +78,18 @@ def gather(job: Run, recording: Recording, residuals: Residuals | None) -> None:
         write_json(path, {name: tail._asdict() for name, tail in familiar(sights).items()})
 
 
-def _of_traces(job: Run, residuals: Residuals | None, ground: Ground) -> TracePeaks:
+def _of_traces(job: Run, recording: Recording, residuals: Residuals | None, ground: Ground) -> TracePeaks:
     if residuals is None:
         return scan_traces(*np.zeros((3, 0, len(job.movie))))
     borders = scan_borders(*load_border_sums(job.folder), borders_of(job.rois, ground))
-    return join_traces([scan_traces(*residuals), borders])
+    return join_traces([scan_traces(*residuals, _skewness(job, recording, ground)), borders])
+
+
+def _skewness(job: Run, recording: Recording, ground: Ground) -> Float[np.ndarray, "N"]:
+    """Of the noise of a frame of each ROI's trace."""
+    sd = np.sqrt(recording.noise.pixel_variance(recording.anatomy.mean))
+    light = (rois_dense(job.rois) * sd).reshape(len(job.rois.names), -1)
+    return (light**3 @ ground.skewness.ravel() / (light**2).sum(1) ** 1.5).astype(float)
 
 
 def _flat(kept: _Kept) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import zarr
 from jaxtyping import Bool, Float
@@ -14,7 +15,6 @@ from udenoise import inference, innovation, watch
 from udenoise.config import from_json
 from udenoise.denoiser import load_denoiser
 from udenoise.flags import (
-    Chance,
     Field,
     Found,
     contradicted_places,
@@ -32,7 +32,7 @@ from udenoise.posterior import Recalibration
 from udenoise.recording import Recording, load_recording, scaling
 from udenoise.regions import correlated_share
 from udenoise.results import load_rois_npz
-from udenoise.scan import Ground, Peaks, Whitened, add_frames, joined, start_scan, take
+from udenoise.scan import Chance, Ground, Peaks, Whitened, add_frames, joined, measure_chance, start_scan, take
 from udenoise.watch import Borders, ground_of
 
 FDR = 0.05
@@ -40,7 +40,7 @@ CERTAIN = 1.96
 
 
 class Sight(NamedTuple):
-    """A run, its blind residual, and what it shows beside the truth (T Y X)."""
+    """A run, its residual, and what it shows beside the truth (T Y X)."""
 
     recording: Recording
     field: Field
@@ -52,7 +52,7 @@ class Sight(NamedTuple):
     noise_variance: Float[np.ndarray, "N"]
     """Of the ROIs at the mean image, counts²."""
     residual: Whitened
-    """Of the blind prediction and the events that were kept."""
+    """The recording less the denoised movie, as the program has it."""
     unit: Float[np.ndarray, "T Y X"]
     """Counts of one unit of the residual."""
     noise_sd: Float[np.ndarray, "T Y X"]
@@ -79,40 +79,46 @@ def look(scene: bench.Scene, folder: Path) -> Sight:
     recording, rois = load_recording(movie, folder), load_rois_npz(folder / "rois.npz")
     config = from_json(udenoise.Config, read_json(folder / "config.json")["config"])
     ground = ground_of(recording)
-    residual, unit, noise_sd = _residual(recording, folder, config)
-    with np.load(folder / "found.npz") as kept:
-        chance = Chance(*kept["chance"].tolist())
+    chance = measure_chance(ground, config.seed)
     shown = zarr.open_group(folder / "posterior.zarr", mode="r")
     mean, sd = (np.asarray(shown[f"{name}/0"], np.float32) for name in ("mean", "sd"))
+    residual, unit, noise_sd, predicted = _residual(recording, folder, config, mean, sd)
     dense = rois_dense(rois).astype(float)
     variance = recording.noise.pixel_variance(recording.anatomy.mean)
     noise = [(w**2 * variance).sum() * correlated_share(w, recording.noise.kernel) for w in dense]
     return Sight(
         recording, field_of(recording, rois, config.trace.offset_counts), ground, chance, watch.borders_of(rois, ground),
         sparse.csr_array(dense.reshape(len(dense), -1)), np.array(noise), residual, unit, noise_sd, mean, sd, mean - scene.clean,
-        scene.movie - residual.value * unit - scene.clean,
+        predicted - scene.clean,
     )  # fmt: skip
 
 
-def _residual(recording: Recording, folder: Path, config: udenoise.Config) -> tuple[Whitened, np.ndarray, np.ndarray]:
+def _residual(
+    recording: Recording, folder: Path, config: udenoise.Config, mean: np.ndarray, sd: np.ndarray
+) -> tuple[Whitened, np.ndarray, np.ndarray, np.ndarray]:
+    """The program's residual, counts of one unit of it, the noise's standard deviation, and the prediction with kept events."""
     about = read_json(folder / "calibration.json")
     by = Recalibration(**{name: about[f"factor_{name}"] for name in Recalibration._fields})
     machine = inference.prepare(recording, load_denoiser(folder / "denoiser"), config.denoise)
-    events, scale, parts = listed_events(folder), scaling(recording), []
-    for first in range(0, len(recording.movie), config.denoise.chunk):
-        chunk = inference.read_chunk(machine, first, config.denoise.chunk)
-        prior = inference.predict_chunk(machine, chunk)
-        residual = machine.residual(prior=prior, evidence=chunk.evidence)
-        near = innovation.some(
-            innovation.shifted(events, -first), np.abs(events.frame - first) < 2 * config.denoise.chunk
+    events, scale, parts, T = listed_events(folder), scaling(recording), [], len(recording.movie)
+    for first in range(0, T, config.denoise.chunk):
+        chunk, span = (
+            inference.read_chunk(machine, first, config.denoise.chunk),
+            slice(first, first + config.denoise.chunk),
         )
-        kept = innovation.render(near, chunk.evidence.frame.shape)
-        sigma = np.asarray(scale.sigma(chunk.evidence.mean, chunk.evidence.ratio))
-        left = watch.whitened(residual, prior, by, sigma, kept)
-        one = watch.whitened(residual._replace(value=np.ones_like(kept)), prior, by, sigma, 0 * kept)
-        parts.append((*left, 1 / np.maximum(one.value, 1e-9), np.sqrt(np.asarray(residual.variance))))
-    value, doubt, unit, noise_sd = (np.concatenate(part)[: len(recording.movie)] for part in zip(*parts, strict=True))
-    return Whitened(value, doubt), unit, noise_sd
+        prior, evidence = inference.predict_chunk(machine, chunk), chunk.evidence
+        residual = machine.residual(prior=prior, evidence=evidence)
+        shape, near = evidence.frame.shape, innovation.shifted(events, -first)
+        near = innovation.some(near, np.abs(near.frame) < 2 * config.denoise.chunk)
+        sigma = np.asarray(scale.sigma(jnp.asarray(evidence.mean), jnp.asarray(evidence.ratio)))
+        shown = {name: np.resize(part[span], shape) for name, part in (("mean", mean), ("sd", sd))}
+        result = machine.fuse(prior, evidence, by)._replace(**shown)
+        left = watch.whitened(residual, prior, evidence, result, by, sigma)
+        unit = np.sqrt(np.asarray(residual.variance) + by.pixel * sigma**2 * np.asarray(prior.diagonal))
+        predicted = evidence.frame - np.asarray(residual.value) + innovation.render(near, shape)
+        parts.append((*left, unit, np.sqrt(np.asarray(residual.variance)), predicted))
+    value, doubt, *rest = (np.concatenate(part)[:T] for part in zip(*parts, strict=True))
+    return Whitened(value, doubt), *rest
 
 
 def listed_events(folder: Path) -> Events:
@@ -134,7 +140,7 @@ def judge(sight: Sight, value: Float[np.ndarray, "T Y X"]) -> Judged:
         sight.weights @ (part * sight.unit).reshape(len(value), -1).T.astype(float) for part in (value, residual.doubt)
     )
     noise = np.broadcast_to(sight.noise_variance[:, None], counts.shape)
-    borders = scan_borders(*watch.border_sums(residual, sight.borders), sight.borders.power)
+    borders = scan_borders(*watch.border_sums(residual, sight.borders), sight.borders)
     traces = contradicted_traces(join_traces([scan_traces(counts, noise, doubt), borders]), sight.field, FDR)
     return Judged(merged(places, traces), peaks)
 

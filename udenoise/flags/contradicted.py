@@ -118,10 +118,12 @@ def scan_traces(
     left: Float[np.ndarray, "N T"],
     noise_variance: Float[np.ndarray, "N T"],
     sd: Float[np.ndarray, "N T"],
+    skewness: Float[np.ndarray, "N"] | None = None,
 ) -> TracePeaks:
     """Windows of at least the threshold's |z| in raw minus denoised traces (`left`, counts; NaN: not measured).
 
-    z is divided by what it has beyond chance in this ROI where little happens, at least 1.
+    z is divided by what it has beyond chance in this ROI where little happens, at least 1, and made normal where the noise of a
+    frame has some `skewness`.
     """
     seen = np.isfinite(left)
     value, noise, doubt = (np.where(seen, part, 0.0) for part in (left, noise_variance, sd))
@@ -132,6 +134,8 @@ def scan_traces(
         total, power, wrong, count = (_windows(part, frames) for part in (value, noise, doubt, seen.astype(float)))
         z = np.where(count > 0, total / np.sqrt(np.maximum(power + wrong**2, 1e-30)), 0.0)
         z = z / _spread(z, frames)[:, None]
+        if skewness is not None:
+            z = normal_score(z, np.broadcast_to(skewness[:, None] / np.sqrt(frames), z.shape))
         n, w = np.nonzero(np.abs(z) >= THRESHOLD)
         step = max(frames // 3, 1)
         found.append((n, w * step, np.full(len(n), frames), z[n, w], total[n, w] / np.maximum(count[n, w], 1)))
