@@ -8,8 +8,8 @@ from udenoise.flags.field import Field
 from udenoise.flags.table import KINDS, Flag
 from udenoise.metrics import Pooled
 
-INVENTED = 0.2
-"""Share of pattern change from which it is worth a word."""
+UNCLEAR = 0.2
+"""Standard error of the share of pattern change that is real from which nothing is said."""
 MANY = 0.05
 """Share of a trace's frames in contradicted events from which it should not be used as it is."""
 
@@ -40,11 +40,9 @@ def _steady(pooled: Pooled) -> str:
         f"Inside ROIs the blind prediction's pattern changes by {pooled.shown:.1%} of the brightness from frame to frame (rms); "
         f"{pooled.real_share:.0%} ± {se:.0%} of that change is in the recording"
     )
-    if invented > 2 * se and invented > INVENTED:
-        return f"{shown}: borders wobble that do not."
-    return (
-        f"{shown}: no wobble was invented." if se < INVENTED else f"{shown}: too little to tell whether borders wobble."
-    )
+    if se > UNCLEAR:
+        return f"{shown}: too little to tell whether borders wobble."
+    return f"{shown}; {max(invented, 0):.0%} was invented." if invented > 2 * se else f"{shown}: none of it was invented."
 
 
 def of_roi(name: str, flags: list[Flag], frames: int) -> dict[str, Any]:
