@@ -48,7 +48,8 @@ def write_blocks(
     ground = ground_of(machine.recording) if job.config.flag.flags else None
     borders = None if job.rois is None or ground is None else borders_of(job.rois, ground)
     steady = None if borders is None else _start_steady(job, machine.recording)
-    task = _Task(job, machine, by, widths, ground, brightness(machine.recording), borders, steady)
+    bright = None if ground is None else brightness(machine.recording)
+    task = _Task(job, machine, by, widths, ground, bright, borders, steady)
     scan = None
     with progress_bar("denoise", T, job.quiet) as bar:
         for start in range(0, T, block):
@@ -69,7 +70,7 @@ class _Task(NamedTuple):
     by: Recalibration
     widths: Spread | None
     ground: Ground | None
-    bright: np.ndarray
+    bright: np.ndarray | None
     borders: Borders | None
     steady: SteadinessSums | None
 

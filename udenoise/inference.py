@@ -54,6 +54,7 @@ class Inference:
     recording: Recording
     denoiser: Denoiser
     config: DenoiseConfig
+    scale: Scaling
     prior: Callable[..., Prior]
     fuse: Callable[..., FramePosterior]
     residual: Callable[..., Residual]
@@ -94,7 +95,7 @@ def prepare(
         return result._replace(sd=result.sd * size, prior_sd=result.prior_sd * size)
 
     return Inference(
-        recording, denoiser, config,
+        recording, denoiser, config, scale,
         prior=jax.jit(blind),
         fuse=jax.jit(fused),
         residual=jax.jit(partial(blind_residual, scale=scale)),
@@ -289,7 +290,7 @@ def _sight(
     inference: Inference, one: _Examined, by: Recalibration, result: FramePosterior, ground: Ground
 ) -> tuple[Sight, Blind]:
     evidence, prior = one.evidence, one.prior
-    sigma = np.asarray(scaling(inference.recording).sigma(jnp.asarray(evidence.mean), jnp.asarray(evidence.ratio)))
+    sigma = np.asarray(inference.scale.sigma(jnp.asarray(evidence.mean), jnp.asarray(evidence.ratio)))
     sight = Sight(
         watch.whitened(one.residual, prior, evidence, result, by, sigma),
         watch.displacements(evidence, ground, sigma),

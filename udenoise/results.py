@@ -1,10 +1,9 @@
 """Traces and ROIs as they stand in the run folder: zarr for programs, CSV for spreadsheets."""
 
-import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from udenoise.config import Config, TraceConfig, from_json
 from udenoise.draws import Held, TracePosterior, correlation, draw_region, side_by_side
 from udenoise.errors import InputError
-from udenoise.files import whole_file
+from udenoise.files import text_cell, whole_file, write_table
 from udenoise.innovation import Events
 from udenoise.io import Rois
 from udenoise.io.store import read_group, read_json, write_group
@@ -84,29 +83,17 @@ def write_csv(path: Path, traces: Traces, names: tuple[str, ...], frame_rate_hz:
         for bands, prefix in ((traces.roi, ""), (traces.dff, "dff_")):
             columns += [bands.raw[n], bands.mean[n], bands.lower[level, n], bands.upper[level, n]]
             parts = "raw", "mean", f"lower{percent}", f"upper{percent}"
-            titles += [f"{_cell(name)}_{prefix}{part}" for part in parts]
+            titles += [f"{text_cell(name)}_{prefix}{part}" for part in parts]
     if frame_rate_hz:
         columns.insert(0, np.arange(len(columns[0])) / frame_rate_hz)
     rows = ([t, *(f"{value:.6g}" for value in values)] for t, values in enumerate(np.transpose(columns)))
-    _write_table(path, titles, rows)
+    write_table(path, titles, rows)
 
 
 def write_events(path: Path, events: Events) -> None:
     """One row an event: first frame, centre (pixels), how long (frames), size (pixels), amplitude with its sd (counts), z."""
     rows = ([f"{value:g}" for value in row] for row in zip(*events, strict=True))
-    _write_table(path, ["frame", "y", "x", "sigma_px", "frames", "amplitude", "amplitude_sd", "z"], rows)
-
-
-def _write_table(path: Path, titles: list[str], rows: Iterable[list[Any]]) -> None:
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(titles)
-        writer.writerows(rows)
-
-
-def _cell(name: str) -> str:
-    """A name that a spreadsheet does not take for a formula."""
-    return f"'{name}" if name[:1] in "=+-@\t\r" else name
+    write_table(path, ["frame", "y", "x", "sigma_px", "frames", "amplitude", "amplitude_sd", "z"], rows)
 
 
 def save_rois_npz(path: Path, rois: Rois) -> None:

@@ -12,7 +12,7 @@ from udenoise.network import Prior
 from udenoise.posterior import Evidence, FramePosterior, Recalibration
 from udenoise.recording import Recording
 from udenoise.regions import correlated_share
-from udenoise.scan import STEPS_PX, WAYS, Ground, Peaks, Whitened, spot_means
+from udenoise.scan import PULSE_SPREAD, STEPS_PX, WAYS, Ground, Peaks, Whitened, gradient_of, mixing, spot_means
 
 SHOWN_SPOT = 2
 """The spot of `scan` over which the picture is looked at: about half a soma."""
@@ -21,12 +21,8 @@ FAMILIAR_PX = 16
 VISIBLE, VISIBLE_DFF, CERTAIN = 5.0, 0.1, 1.96
 """A change of the picture stands out from 5 times its spread at rest on, and from a tenth of the brightness; it is certain from
 1.96 stated standard deviations on."""
-PULSE_SPREAD = 1.2
-"""`E[g³] E[g]/E[g²]²` of the counts g that a photon makes: Gamma distributed, with the usual excess-noise factor of 1.25."""
 AROUND_PX = 2
 """Of a ROI's surroundings, in which its borders lie, pixels."""
-GRADIENT_PX = 0.7
-"""Gaussian smoothing of the mean image before its gradient is taken, pixels."""
 
 
 class Sight(NamedTuple):
@@ -121,12 +117,8 @@ def ground_of(recording: Recording) -> Ground:
     """What a scan of this recording's residuals holds constant."""
     mean, noise = recording.anatomy.mean, recording.noise
     sd = np.sqrt(noise.pixel_variance(mean))
-    smooth = ndimage.gaussian_filter(mean, GRADIENT_PX, mode="nearest")
-    spread = max(
-        float(noise.kernel.sum()), 1.0
-    )  # of a photon's counts over pixels, which hides how few photons there are
-    skewness = PULSE_SPREAD * np.sqrt(spread) * np.maximum(noise.gain, 0) * recording.ratio / sd
-    return Ground(noise.kernel, skewness.astype(np.float32), (np.stack(np.gradient(smooth)) / sd).astype(np.float32))
+    skewness = PULSE_SPREAD * np.sqrt(mixing(noise.kernel)) * np.maximum(noise.gain, 0) * recording.ratio / sd
+    return Ground(noise.kernel, skewness.astype(np.float32), gradient_of(mean, sd))
 
 
 def brightness(recording: Recording) -> Float[np.ndarray, "y x"]:

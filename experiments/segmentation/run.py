@@ -8,8 +8,6 @@ DeepInterpolation's network and on ours, after DeepInterpolation's Extended Data
 movies of `python -m experiments.table`; about 10 minutes beyond them.
 """
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import udenoise
 from experiments import bench, table, tables
 from experiments.movies import reported
 from udenoise.io.tiff_writer import write_tiff
+from udenoise.null.cells import run_suite2p
 
 METHODS = ("raw", "temporal-gaussian", "pmd", "deepinterpolation-small", "udenoise")
 THRESHOLDS = (1.0, 2.0)
@@ -72,14 +71,10 @@ def denoised(scene: bench.Scene, method: str, out: Path, full: bool) -> np.ndarr
 
 def detect(place: Path, threshold: float, rate: float, suite2p: Path) -> list[dict[str, Any]]:
     """What Suite2p finds, by its own program in its own environment."""
-    script = str(Path(__file__).with_name("detect.py").absolute())
-    arguments = [str(suite2p), script, str(place.absolute()), f"{threshold:g}", f"{rate:g}", f"{TAU_S:g}"]
-    result = subprocess.run(arguments, capture_output=True, text=True)
-    if result.returncode:
-        if "no ROIs" in result.stderr + result.stdout:
-            return []
-        sys.exit(f"Suite2p failed: {(result.stderr.strip() or 'no message').splitlines()[-1]}")
-    return json.loads((place / "rois.json").read_text())
+    try:
+        return run_suite2p(str(suite2p), place, threshold, rate, TAU_S)
+    except RuntimeError as error:
+        sys.exit(f"Suite2p failed: {error}")
 
 
 def judge(found: list[dict[str, Any]], somata: np.ndarray) -> dict[str, Any]:

@@ -1,19 +1,18 @@
 """Swallowed and invented events: where what judges differs from the denoised movie by more than noise, from pixel to soma."""
 
-import csv
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import ndimage
 
 from udenoise.arrays import Json
 from udenoise.audit.evidence import Evidence, Piece
-from udenoise.files import whole_file
+from udenoise.files import write_table
 from udenoise.sampling import SPLIT
 from udenoise.scan import (
     DURATIONS,
+    PULSE_SPREAD,
     SHIFTS,
     SIGMAS_PX,
     Ground,
@@ -21,9 +20,11 @@ from udenoise.scan import (
     Scan,
     Whitened,
     add_frames,
+    gradient_of,
     join_peaks,
     joined,
     measure_chance,
+    mixing,
     p_values,
     q_values,
     some_peaks,
@@ -31,8 +32,6 @@ from udenoise.scan import (
     take,
 )
 
-GRADIENT_PX = 0.7
-"""Gaussian smoothing of the mean image before its gradient is taken, pixels."""
 LISTED = 20
 """Events on the page; all are in events.csv."""
 TITLES = ("kind", "frame", "time_s", "y", "x", "sigma_px", "frames", "z", "height", "p", "q")
@@ -57,12 +56,10 @@ def ground(evidence: Evidence) -> Ground:
     noise = evidence.noise
     v = noise.pixel_variance(evidence.mean)
     sd = np.sqrt(v * evidence.louder)
-    third = max(noise.gain, 0.0) * noise.relative(v.shape) * v  # of photons of this gain
-    if evidence.halved:  # E (n − σε/τ)³ = E n³ + 3 E[n σ²]/τ², summed over a spot within which σ² follows the counts
-        third = third * (1 + 3 / SPLIT**2)
-    smooth = ndimage.gaussian_filter(evidence.mean, GRADIENT_PX, mode="nearest")
-    gradient = np.stack(np.gradient(smooth)) / sd
-    return Ground(noise.kernel, (third / sd**3).astype(np.float32), gradient.astype(np.float32))
+    # E (n − σε/τ)³ = E n³ + 3 E[n σ²]/τ², summed over a spot within which σ² follows the counts
+    spread = PULSE_SPREAD + (3 / SPLIT**2 if evidence.halved else 0.0)
+    third = spread * np.sqrt(mixing(noise.kernel)) * max(noise.gain, 0.0) * noise.relative(v.shape) * v
+    return Ground(noise.kernel, (third / sd**3).astype(np.float32), gradient_of(evidence.mean, sd))
 
 
 def add_piece(search: Scan, piece: Piece) -> Scan:
@@ -113,10 +110,7 @@ def event_rows(found: Found, evidence: Evidence, level: float) -> list[Json]:
 
 def write_events(path: Path, rows: list[Json]) -> None:
     """One row an event; height is that of y − D at its centre in counts, of what moved the distance in pixels."""
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(TITLES)
-        writer.writerows([row[title] if row[title] is not None else "" for title in TITLES] for row in rows)
+    write_table(path, TITLES, ([row[title] if row[title] is not None else "" for title in TITLES] for row in rows))
 
 
 def event_numbers(rows: list[Json], fdr: float | int, frames: int, rate: float | None) -> Json:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from udenoise.arrays import Frames, Rows
 from udenoise.audit.halves import PIECE, measure_range, own_variance, settled, smooth_level
+from udenoise.baselines.foreign import check_aligned
 from udenoise.config import MovieConfig
 from udenoise.errors import InputError
 from udenoise.io import Movie, open_movie
@@ -17,6 +18,8 @@ from udenoise.io.store import read_json
 from udenoise.noise import NoiseModel, estimate_noise, good_rows, load_noise
 from udenoise.progress import progress_bar
 
+TYPED = "--missing-ends {} {}"
+"""How a user says which frames a movie lacks."""
 SMOOTH_PX = 2.0
 """Smoothing of what the estimate adds to the mean image before the noise is taken from it, standard deviation in pixels."""
 
@@ -102,26 +105,11 @@ def raw_evidence(raw: Source, config: MovieConfig, quiet: bool) -> Evidence:
 def align(evidence: Evidence, denoised: Source, sd: Source | None, missing_ends: tuple[int, int]) -> Denoised:
     """The foreign movie and its stated sd beside the recording. Raises InputError when frames differ in size or number."""
     movie = open_movie(denoised)
-    check_aligned(movie, evidence.given.shape, missing_ends)
+    check_aligned(movie, evidence.given.shape, missing_ends, TYPED)
     stated = None if sd is None else open_movie(sd)
     if stated is not None:
-        check_aligned(stated, evidence.given.shape, missing_ends)
+        check_aligned(stated, evidence.given.shape, missing_ends, TYPED)
     return Denoised(movie, missing_ends[0], sd=stated)
-
-
-def check_aligned(movie: Movie, shape: tuple[int, int, int], missing_ends: tuple[int, int]) -> None:
-    """InputError unless a movie has the frames of `shape` (T Y X), less those that it lacks at its ends."""
-    T, Y, X = shape
-    if movie.shape[1:] != (Y, X):
-        came = f"{movie.shape[1]} x {movie.shape[2]}"
-        raise InputError(
-            f"{movie.source} has frames of {came}, the movie {Y} x {X}; denoise the whole field of view, without binning"
-        )
-    if min(missing_ends) < 0 or len(movie) != T - sum(missing_ends):
-        lost = T - len(movie)
-        advice = f"--missing-ends {lost // 2} {lost - lost // 2}" if lost > 0 else "pass the movie made of this one"
-        needed = f"{T} less {missing_ends[0]} at the start and {missing_ends[1]} at the end"
-        raise InputError(f"{movie.source} has {len(movie)} frames, needed are {needed}: {advice}")
 
 
 def read_piece(evidence: Evidence, denoised: Denoised, level: float, start: int, stop: int) -> Piece:

@@ -1,6 +1,5 @@
 """The audit: stream both movies once, gather every number with its standard error, and write them as JSON, CSV and a page."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +29,7 @@ from udenoise.audit.stated import pixel_coverage, roi_coverage
 from udenoise.audit.words import verdict, warnings, withheld
 from udenoise.config import MovieConfig
 from udenoise.errors import InputError
-from udenoise.files import whole_file
+from udenoise.files import text_cell, whole_file, write_table
 from udenoise.io import Rois, load_rois
 from udenoise.io.formats import Source
 from udenoise.io.store import write_json
@@ -251,17 +250,10 @@ def _rows(regions: Regions, roi: RoiError, gathered: Gathered, evidence: Evidenc
 
 def _write(output: Path, numbers: Json, listed: list[Json]) -> None:
     (output / "score.json").unlink(missing_ok=True)
-    with whole_file(output / "rois.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(numbers["rois"][0]))
-        writer.writeheader()
-        writer.writerows({**row, "name": _plain(row["name"])} for row in numbers["rois"])
+    rows = ([*({**row, "name": text_cell(row["name"])}).values()] for row in numbers["rois"])
+    write_table(output / "rois.csv", list(numbers["rois"][0]), rows)
     if numbers["events"] is not None:
         events.write_events(output / "events.csv", listed)
     with whole_file(output / "audit.html") as part:
         part.write_text(render(numbers), encoding="utf-8")
     write_json(output / "score.json", numbers)  # last: its presence says that the audit is complete
-
-
-def _plain(name: str) -> str:
-    """A name that a spreadsheet does not take for a formula."""
-    return f"'{name}" if name[:1] in "=+-@\t\r" else name

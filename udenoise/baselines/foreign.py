@@ -20,22 +20,28 @@ def load_foreign(
     NaN. Raises InputError when frames differ in size or number.
     """
     movie = open_movie(path)
-    _check(movie, shape, missing_ends)
+    check_aligned(movie, shape, missing_ends)
     out = np.full(shape, np.nan, np.float32)
     for start, frames in movie.chunks(CHUNK):
         out[missing_ends[0] + start :][: len(frames)] = frames
     return out
 
 
-def _check(movie: Movie, shape: tuple[int, int, int], missing_ends: tuple[int, int]) -> None:
+def check_aligned(
+    movie: Movie, shape: tuple[int, int, int], missing_ends: tuple[int, int], typed: str = "missing_ends=({}, {})"
+) -> None:
+    """InputError unless a movie has the frames of `shape` (T Y X), less those that it lacks at its ends.
+
+    `typed`: how the caller's user says how many these are.
+    """
     T, Y, X = shape
     if movie.shape[1:] != (Y, X):
         came = f"{movie.shape[1]} x {movie.shape[2]}"
         raise InputError(
-            f"{movie.source} has frames of {came}, the raw movie {Y} x {X}; denoise the whole field of view"
+            f"{movie.source} has frames of {came}, the raw movie {Y} x {X}; denoise the whole field of view, without binning"
         )
     if min(missing_ends) < 0 or len(movie) != T - sum(missing_ends):
         lost = T - len(movie)
-        advice = f"missing_ends=({lost // 2}, {lost - lost // 2})" if lost > 0 else "pass the movie it was made of"
+        advice = typed.format(lost // 2, lost - lost // 2) if lost > 0 else "pass the movie it was made of"
         needed = f"{T} less {missing_ends[0]} at the start and {missing_ends[1]} at the end"
         raise InputError(f"{movie.source} has {len(movie)} frames, needed are {needed}: {advice}")

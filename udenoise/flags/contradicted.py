@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from udenoise.flags.field import Field, mask_of, sized, timed, touching
+from udenoise.flags.field import Field, mask_of, region_of, sized, timed, touching
 from udenoise.flags.table import Flag, Footprint
 from udenoise.innovation import CLIP, CLIPPED_POWER, normal_score
 from udenoise.scan import (
@@ -219,22 +219,19 @@ def _join_in_time(peaks: TracePeaks) -> Int[np.ndarray, "P"]:
 def _trace(peaks: TracePeaks, chance: Independent, q: float, field: Field) -> Found:
     best = int(np.abs(peaks.z).argmax())
     core = np.abs(peaks.z) >= CORE * np.abs(peaks.z[best])
-    weights, n = field.weights[peaks.roi[best]], int(peaks.roi[best])
-    y, x = (float((grid * weights).sum() / weights.sum()) for grid in np.mgrid[: weights.shape[0], : weights.shape[1]])
-    size, light = float(peaks.height[best]), float((field.light * weights).sum() / weights.sum())
+    n, size = int(peaks.roi[best]), float(peaks.height[best])
+    roi = region_of(n, field)
     sizes = np.abs(peaks.z[[best]])
     start, stop = int(peaks.frame[core].min()), int((peaks.frame + peaks.duration)[core].max())
-    area = float((weights > 0).sum())
     way = int(peaks.way[best])
     flag = Flag(
-        "contradicted", start, min(stop, field.frames), y, x, area, size, float(peaks.z[best]),
-        float(p_values(sizes, chance)[0]), q, field.names[n], int(np.sign(size)), dff=size / light if light > 0 else np.nan,
-        sigma_px=float(np.sqrt(area / (4 * np.pi))), frames=float(peaks.duration[best]), reason=_of_trace(size),
+        "contradicted", start, min(stop, field.frames), roi.y, roi.x, roi.area, size, float(peaks.z[best]),
+        float(p_values(sizes, chance)[0]), q, field.names[n], int(np.sign(size)), dff=size / roi.light if roi.light > 0 else np.nan,
+        sigma_px=roi.sigma_px, frames=float(peaks.duration[best]), reason=_of_trace(size),
     )  # fmt: skip
     if way >= 0:
         flag = flag._replace(size=np.nan, dff=np.nan, sign=0, reason=_displaced(way, size))
-    whole = (np.array([part]) for part in (start, stop, round(y), round(x)))
-    return Found(timed(flag, field), Footprint(*whole, np.array([np.sqrt(area / np.pi)])))
+    return Found(timed(flag, field), roi.footprint(start, stop))
 
 
 def _of_trace(size: float) -> str:

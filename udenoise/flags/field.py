@@ -52,6 +52,33 @@ def sized(flag: Flag, height: float, field: Field) -> Flag:
     return flag._replace(size=size, dff=size / float(field.light[at]) if field.light[at] > 0 else NAN)
 
 
+class Region(NamedTuple):
+    """A ROI: its centre and area (pixels), and its brightness above zero light (counts)."""
+
+    y: float
+    x: float
+    area: float
+    light: float
+
+    @property
+    def sigma_px(self) -> float:
+        """Of a Gaussian spot that is as large."""
+        return float(np.sqrt(self.area / (4 * np.pi)))
+
+    def footprint(self, start: int, stop: int) -> Footprint:
+        """A disc of its area."""
+        whole = (np.array([part]) for part in (start, stop, round(self.y), round(self.x)))
+        return Footprint(*whole, np.array([np.sqrt(self.area / np.pi)]))
+
+
+def region_of(n: int, field: Field) -> Region:
+    """The ROI of this number."""
+    weights = field.weights[n]
+    mean = weights / weights.sum()
+    y, x = (float((grid * mean).sum()) for grid in np.mgrid[: weights.shape[0], : weights.shape[1]])
+    return Region(y, x, float((weights > 0).sum()), float((field.light * mean).sum()))
+
+
 def mask_of(footprint: Footprint, shape: tuple[int, int]) -> Bool[np.ndarray, "Y X"]:
     """The pixels of all discs."""
     mask = np.zeros(shape, bool)

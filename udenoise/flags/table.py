@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from udenoise.errors import InputError
-from udenoise.files import whole_file
+from udenoise.files import text_cell, write_table
 
 Kind = Literal["contradicted", "unconstrained", "unfamiliar", "assumption broken"]
 KINDS: tuple[Kind, ...] = ("contradicted", "unconstrained", "unfamiliar", "assumption broken")
@@ -63,17 +63,12 @@ class Footprint(NamedTuple):
 
 def write_flags(path: Path, flags: Iterable[Flag]) -> None:
     """One row each, columns as `Flag`; what is not known is left empty."""
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(Flag._fields)
-        writer.writerows([_cell(value) for value in flag] for flag in flags)
+    write_table(path, Flag._fields, ([_cell(value) for value in flag] for flag in flags))
 
 
 def _cell(value: str | int | float) -> str:
     if isinstance(value, str):
-        return (
-            f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-        )  # a spreadsheet takes it for a formula
+        return text_cell(value)
     return "" if np.isnan(value) else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -42,7 +42,9 @@ def _steady(pooled: Pooled) -> str:
     )
     if se > UNCLEAR:
         return f"{shown}: too little to tell whether borders wobble."
-    return f"{shown}; {max(invented, 0):.0%} was invented." if invented > 2 * se else f"{shown}: none of it was invented."
+    return (
+        f"{shown}; {max(invented, 0):.0%} was invented." if invented > 2 * se else f"{shown}: none of it was invented."
+    )
 
 
 def of_roi(name: str, flags: list[Flag], frames: int) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from scipy import ndimage, stats
 
 from udenoise.flags.contradicted import Found, footprint_of
-from udenoise.flags.field import Field, mask_of, sized, timed, touching
-from udenoise.flags.table import Flag, Footprint
+from udenoise.flags.field import Field, mask_of, region_of, sized, timed, touching
+from udenoise.flags.table import Flag
 from udenoise.metrics import own_sd
 from udenoise.scan import SIGMAS_PX, Peaks, join_peaks, some_peaks
 from udenoise.watch import CERTAIN, VISIBLE
@@ -52,14 +52,11 @@ def unconstrained_traces(mean: Float[np.ndarray, "N T"], sd: Float[np.ndarray, "
 
 
 def _trace(n: int, start: int, stop: int, change: np.ndarray, z: np.ndarray, field: Field) -> Found:
-    best, weights = int(np.abs(change).argmax()), field.weights[n]
-    y, x = (float((grid * weights).sum() / weights.sum()) for grid in np.mgrid[: weights.shape[0], : weights.shape[1]])
-    size, light = float(change[best]), float((field.light * weights).sum() / weights.sum())
-    area = float((weights > 0).sum())
+    best, roi = int(np.abs(change).argmax()), region_of(n, field)
+    size = float(change[best])
     flag = Flag(
-        "unconstrained", start, stop, y, x, area, size, float(z[best]), float(2 * stats.norm.sf(abs(z[best]))),
-        roi=field.names[n], sign=int(np.sign(size)), dff=size / light if light > 0 else np.nan,
-        sigma_px=float(np.sqrt(area / (4 * np.pi))), frames=float(stop - start), reason=WHY,
+        "unconstrained", start, stop, roi.y, roi.x, roi.area, size, float(z[best]), float(2 * stats.norm.sf(abs(z[best]))),
+        roi=field.names[n], sign=int(np.sign(size)), dff=size / roi.light if roi.light > 0 else np.nan,
+        sigma_px=roi.sigma_px, frames=float(stop - start), reason=WHY,
     )  # fmt: skip
-    whole = (np.array([part]) for part in (start, stop, round(y), round(x)))
-    return Found(timed(flag, field), Footprint(*whole, np.array([np.sqrt(area / np.pi)])))
+    return Found(timed(flag, field), roi.footprint(start, stop))

@@ -81,7 +81,7 @@ def score_detections(
     if not z > 0:
         raise InputError(f"the z-score of a detection is {z}; give a positive one, e.g. 5")
     scores, true = z_scores(estimate), detect_events(truth, threshold)
-    peaks = _peaks_of_runs(scores, z)
+    peaks = peaks_of_runs(scores, z)
     invented = int((~_busy(truth, threshold, tolerance)[peaks]).sum())
     missed, by_chance = (
         int((_largest(moved, true, tolerance) < z).sum())
@@ -118,7 +118,8 @@ def _busy(truth: Traces, threshold: Threshold, tolerance: int) -> Bool[np.ndarra
     return binary_dilation(busy, ALONG_TIME, iterations=tolerance) if tolerance else busy
 
 
-def _peaks_of_runs(scores: np.ndarray, z: float | int) -> tuple[np.ndarray, np.ndarray]:
+def peaks_of_runs(scores: Traces, z: float | int) -> tuple[np.ndarray, np.ndarray]:
+    """ROI and frame of found events: the peak of each run above z/2 that reaches z."""
     runs, count = label(scores > z / 2, ALONG_TIME)
     places = np.array(maximum_position(scores, runs, np.arange(1, count + 1)), int).reshape(-1, 2).T
     high = scores[places[0], places[1]] >= z

@@ -120,10 +120,14 @@ def _reader(folder: Path, name: str) -> tuple[Callable[[int, int], np.ndarray], 
 
 
 def _suite2p(place: Path, threshold: float, task: Task) -> list[dict]:
-    program = Path(__file__).with_name("suite2p_program.py")
-    numbers = (threshold, task.frame_rate_hz or USUAL_RATE_HZ, task.time_constant_s)
-    line = [task.python, str(program), str(place.absolute()), *(f"{number:g}" for number in numbers)]
-    done = subprocess.run(line, capture_output=True, text=True)
+    return run_suite2p(task.python, place, threshold, task.frame_rate_hz or USUAL_RATE_HZ, task.time_constant_s)
+
+
+def run_suite2p(python: str, place: Path, threshold: float, rate: float, time_constant_s: float) -> list[dict]:
+    """ROIs that Suite2p finds in `place`/movie.tif (`suite2p_program`), by a Python that has it. RuntimeError where it fails."""
+    numbers = (f"{number:g}" for number in (threshold, rate, time_constant_s))
+    program = Path(__file__).with_name("suite2p_program.py").absolute()
+    done = subprocess.run([python, str(program), str(place.absolute()), *numbers], capture_output=True, text=True)
     if done.returncode == 0:
         return read_json(place / "rois.json")
     if "no ROIs" in done.stderr + done.stdout:

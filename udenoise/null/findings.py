@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import ndimage, stats
+from scipy import stats
 
 from udenoise import metrics
 from udenoise.flags import KINDS, Flag, read_flags
 from udenoise.io import Rois, open_movie
 from udenoise.io.store import open_movie_store, read_group, read_json
-from udenoise.metrics.detection import ALONG_TIME
+from udenoise.metrics.detection import peaks_of_runs
 from udenoise.progress import progress_bar
 from udenoise.scan import SIGMAS_PX
 from udenoise.traces import filled
@@ -101,10 +101,7 @@ def still_traces(rois: Rois, mean: Float[np.ndarray, "Y X"]) -> Float[np.ndarray
 
 def seen_events(traces: Float[np.ndarray, "N T"]) -> Peaks:
     """Peaks that stand EVENT_Z times above the trace's own spread; a run above half of that is one event."""
-    scores = metrics.z_scores(traces)
-    runs, count = ndimage.label(scores > EVENT_Z / 2, ALONG_TIME)
-    places = np.array(ndimage.maximum_position(scores, runs, np.arange(1, count + 1)), int).reshape(-1, 2)
-    return Peaks(*places[scores[tuple(places.T)] >= EVENT_Z].T)
+    return Peaks(*peaks_of_runs(metrics.z_scores(traces), EVENT_Z))
 
 
 def trace_findings(run: Path, truth: Float[np.ndarray, "N"]) -> dict[str, Any]:
