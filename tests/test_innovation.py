@@ -82,6 +82,19 @@ def test_amplitude_is_the_least_squares_one():
     assert found.amplitude_sd[0] == pytest.approx(np.sqrt(power + own) / power, rel=1e-4)
 
 
+@pytest.mark.parametrize("lost", [slice(0, 5), slice(14, 16)])
+def test_an_event_next_to_frames_without_measurement_is_told_once(lost):
+    """Longer templates that reach into the gap measure the very same: taken out once each, the amplitude would grow without end."""
+    residual, planted = noise(11), one_event(frame=5, duration=1, amplitude=2000.0)
+    planted = planted._replace(frame=planted.frame if lost.start == 0 else np.array([16]))
+    variance = residual.variance.copy()
+    variance[lost] = np.inf
+    residual = residual._replace(value=residual.value + render(planted, SHAPE), variance=variance)
+    found = look(residual, np.ones((3, *SHAPE[1:]), np.float32))
+    assert (len(found.frame), found.frame[0], found.duration[0]) == (1, planted.frame[0], 1)
+    assert found.amplitude[0] == pytest.approx(2000, rel=0.3)
+
+
 @pytest.mark.parametrize("amplitude", [900.0, -350.0])
 def test_amplitudes_are_as_uncertain_as_stated(amplitude):
     """What is put back of equal events, brighter or darker, scatters about the truth as stated (projected on the true spot)."""

@@ -18,7 +18,7 @@ from udenoise.recording import Recording
 from udenoise.roi_posterior import Added
 from udenoise.runfolder import Run, forget
 from udenoise.scan import Ground, Peaks, Scan, Seen, Whitened, add_frames, joined, start_scan, take
-from udenoise.watch import Borders, Sight, Sights, border_sums, borders_of, brightness, ground_of, uncertain_sights
+from udenoise.watch import Borders, Sight, Sights, border_sums, borders_of, brightness, uncertain_sights
 
 FRAMES_WITHOUT_MOVIE = 256
 """In a block where no movie is written; otherwise a block is a shard."""
@@ -45,7 +45,7 @@ def write_blocks(
     written = store or (open_movie_store(whole) if whole.exists() else None)
     block = written.frames_per_shard if written else FRAMES_WITHOUT_MOVIE
     moments.mkdir(exist_ok=True)
-    ground = ground_of(machine.recording) if job.config.flag.flags else None
+    ground = machine.ground
     borders = None if job.rois is None or ground is None else borders_of(job.rois, ground)
     steady = None if borders is None else _start_steady(job, machine.recording)
     bright = None if ground is None else brightness(machine.recording)
@@ -77,7 +77,7 @@ class _Task(NamedTuple):
     def stream(self, start: int, stop: int) -> Iterator[tuple[int, FramePosterior, inference.Heard]]:
         """Chunk by chunk."""
         seed = self.job.config.seed
-        yield from inference.stream_with_events(self.machine, start, stop, self.by, self.widths, seed, self.ground)
+        yield from inference.stream_with_events(self.machine, start, stop, self.by, self.widths, seed)
 
 
 def _start_steady(job: Run, recording: Recording) -> SteadinessSums | None:

@@ -54,13 +54,14 @@ class Inference:
     recording: Recording
     denoiser: Denoiser
     config: DenoiseConfig
-    scale: Scaling
     prior: Callable[..., Prior]
     fuse: Callable[..., FramePosterior]
     residual: Callable[..., Residual]
     moments: Callable[..., ScaleMoments]
     average: Callable[[Array, Array], Array]
+    see: Callable[..., tuple[Sight, Blind]] | None
     regions: Regions | None
+    ground: Ground | None
 
 
 def prepare(
@@ -69,8 +70,10 @@ def prepare(
     config: DenoiseConfig,
     regions: Regions | None = None,
     others: tuple[Denoiser, ...] = (),
+    ground: Ground | None = None,
 ) -> Inference:
-    """Build the compiled functions; `others` are the further networks of an ensemble.
+    """Build the compiled functions; `others` are the further networks of an ensemble. With a `ground`, events also bring what flags
+    are made of.
 
     Raises InputError when dropout is asked of a network that was trained without it, or an ensemble of a single network.
     """
@@ -95,14 +98,17 @@ def prepare(
         return result._replace(sd=result.sd * size, prior_sd=result.prior_sd * size)
 
     return Inference(
-        recording, denoiser, config, scale,
+        recording, denoiser, config,
         prior=jax.jit(blind),
         fuse=jax.jit(fused),
         residual=jax.jit(partial(blind_residual, scale=scale)),
         moments=jax.jit(partial(scale_moments, scale=scale, spacing=spacing, kernel_factors=factors)),
         average=jax.jit(lambda weights, frames: jnp.einsum(
             "bkw,wyx->bkyx", weights, frames.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)),
+        see=None if ground is None else jax.jit(partial(
+            watch.see, scale=scale, factors=denoiser.config.factors, still=watch.still_of(recording, ground))),
         regions=regions,
+        ground=ground,
     )  # fmt: skip
 
 
@@ -230,11 +236,10 @@ def stream_with_events(
     by: Recalibration,
     widths: Spread | None,
     seed: int = 0,
-    ground: Ground | None = None,
 ) -> Iterator[tuple[int, FramePosterior, Heard]]:
     """As `stream`; events that only the frames themselves show are found first, left out of the fusion, and added again.
 
-    Without `widths` none are sought; with a `ground` there is what flags are made of.
+    Without `widths` none are sought.
     """
     size, held = inference.config.chunk, {}
     pad = -(-innovation.BEFORE // size) * size
@@ -246,7 +251,7 @@ def stream_with_events(
         around = _around(held, first, size)
         events = innovation.no_events() if widths is None else innovation.search(*around, widths)
         events = innovation.shifted(events, -innovation.BEFORE)
-        yield first, *_fuse_apart(inference, held[first], by, events, min(size, stop - first), ground)
+        yield first, *_fuse_apart(inference, held[first], by, events, min(size, stop - first))
 
 
 def _examine(inference: Inference, first: int, seed: int) -> _Examined:
@@ -271,7 +276,7 @@ def _around(held: dict[int, _Examined], first: int, size: int) -> tuple[Residual
 
 
 def _fuse_apart(
-    inference: Inference, one: _Examined, by: Recalibration, events: Events, kept: int, ground: Ground | None
+    inference: Inference, one: _Examined, by: Recalibration, events: Events, kept: int
 ) -> tuple[FramePosterior, Heard]:
     shape = one.evidence.frame.shape
     added = innovation.render(events, shape)
@@ -281,24 +286,14 @@ def _fuse_apart(
     regions = inference.regions
     heard = (None, None) if regions is None else innovation.in_regions(events, regions.index, regions.weight, shape)
     own = (events.frame >= 0) & (events.frame < kept)
-    sight = (None, None) if ground is None else _sight(inference, one, by, result, ground)
+    sight = (None, None) if inference.see is None else _sight(inference, one, by, result)
     rest = jax.tree.map(lambda x: np.asarray(x)[:kept], (result, *heard, *sight))
     return rest[0], Heard(innovation.some(events, own), *rest[1:])
 
 
-def _sight(
-    inference: Inference, one: _Examined, by: Recalibration, result: FramePosterior, ground: Ground
-) -> tuple[Sight, Blind]:
-    evidence, prior = one.evidence, one.prior
-    sigma = np.asarray(inference.scale.sigma(jnp.asarray(evidence.mean), jnp.asarray(evidence.ratio)))
-    sight = Sight(
-        watch.whitened(one.residual, prior, evidence, result, by, sigma),
-        watch.displacements(evidence, ground, sigma),
-        *watch.pictured(result, evidence, sigma),
-        watch.given(one.chunk.averages, one.chunk.weights, evidence, sigma),
-        watch.disagreement(prior, inference.denoiser.config.factors),
-    )
-    return sight, watch.blind_frames(one.residual, prior, evidence, by, sigma)
+def _sight(inference: Inference, one: _Examined, by: Recalibration, result: FramePosterior) -> tuple[Sight, Blind]:
+    shown = result._replace(regions=None)
+    return inference.see(one.chunk.averages, one.chunk.weights, one.evidence, one.prior, one.residual, shown, by)
 
 
 def measure_spread(inference: Inference, frames: np.ndarray) -> Spread:

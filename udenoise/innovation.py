@@ -176,14 +176,15 @@ def _summed(part: np.ndarray, size: np.ndarray, at: tuple[np.ndarray, ...], fram
 
 @jax.jit
 def _best(matched: Matched, widths: Array) -> tuple[Float[Array, "F Y X"], Int[Array, "F Y X"]]:
-    """At every place the largest |z| and the template that has it, the likeliest, if it began there."""
+    """At every place the largest |z| and the template that has it, the likeliest, if it began there; none does where the first
+    frame was not measured (of the frames behind it a shorter one says the same)."""
     shape = matched.heard.shape[1:]
     largest, template = jnp.zeros(shape), jnp.zeros(shape, jnp.int8)
     for s in range(len(SIGMAS_PX)):
         for d, duration in enumerate(DURATIONS):
             heard, power = _over_time(matched.heard[s], duration), _over_time(matched.power[s], duration)
             z = jnp.abs(heard) * jax.lax.rsqrt(jnp.maximum(power, LEAST_POWER)) / widths[s]
-            better = z > largest
+            better = (z > largest) & (matched.power[s] > LEAST_POWER)
             largest = jnp.where(better, z, largest)
             template = jnp.where(better, jnp.int8(s * len(DURATIONS) + d), template)
     return largest, template

@@ -45,6 +45,7 @@ from udenoise.runfolder import (
     source_name,
     stored_source,
 )
+from udenoise.watch import ground_of
 
 CALIBRATION_CHUNKS = 40
 SEEDS_APART = 1000
@@ -246,7 +247,8 @@ def infer(job: Run, recording: Recording, nets: list[Denoiser], write_movie: boo
     spacing, kernel = net.config.lattice_spacing, recording.noise.kernel
     regions = None if job.rois is None else lay_out(extraction.parts(job), spacing, kernel)
     by = _recalibrate(job, recording, nets)
-    machine = inference.prepare(recording, net, job.config.denoise, regions, tuple(others))
+    ground = ground_of(recording) if job.config.flag.flags else None
+    machine = inference.prepare(recording, net, job.config.denoise, regions, tuple(others), ground)
     widths = _spread(job, machine)
     job.timed("denoise", lambda: write_blocks(job, machine, by, widths, write_movie))
     if widths is not None:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from scipy import ndimage, sparse
@@ -10,7 +12,7 @@ from udenoise.innovation import Residual
 from udenoise.io import Rois, rois_dense
 from udenoise.network import Prior
 from udenoise.posterior import Evidence, FramePosterior, Recalibration
-from udenoise.recording import Recording
+from udenoise.recording import Recording, Scaling
 from udenoise.regions import correlated_share
 from udenoise.scan import PULSE_SPREAD, STEPS_PX, WAYS, Ground, Peaks, Whitened, gradient_of, mixing, spot_means
 
@@ -30,37 +32,68 @@ class Sight(NamedTuple):
 
     residual: Whitened
     """The recording less the denoised movie."""
-    displacement: Float[np.ndarray, "F 2"]
+    displacement: Float[Array | np.ndarray, "F 2"]
     """Of the whole frame against the mean image along Y and X, pixels; NaN where nothing was measured."""
-    shown: Float[np.ndarray, "F y x"]
+    shown: Float[Array | np.ndarray, "F y x"]
     """Deviation of the denoised movie from the mean image, over spots, in standard deviations of a pixel's noise."""
-    stated: Float[np.ndarray, "F y x"]
+    stated: Float[Array | np.ndarray, "F y x"]
     """Its stated standard deviation, as if wrong together over the spot."""
-    given: Float[np.ndarray, "F cy cx"]
+    given: Float[Array | np.ndarray, "F cy cx"]
     """How far from the mean image what the network is given is, over cells, at most of all windows, in units of their noise."""
-    disagreement: Float[np.ndarray, "F cy cx"]
+    disagreement: Float[Array | np.ndarray, "F cy cx"]
     """Standard deviation of passes or networks over cells, in units of a pixel's noise; 0 where there is one."""
 
 
 class Blind(NamedTuple):
     """Successive frames (F Y X, counts and counts²): as measured, as predicted without them, and how much either may be off."""
 
-    measured: np.ndarray
-    predicted: np.ndarray
-    noise_variance: np.ndarray
-    stated_variance: np.ndarray
+    measured: Array | np.ndarray
+    predicted: Array | np.ndarray
+    noise_variance: Array | np.ndarray
+    stated_variance: Array | np.ndarray
     """Of each pixel's own error."""
-    good: np.ndarray
+    good: Array | np.ndarray
     """Rows that were measured (F Y)."""
 
 
-def blind_frames(residual: Residual, prior: Prior, evidence: Evidence, by: Recalibration, sigma: np.ndarray) -> Blind:
+class Still(NamedTuple):
+    """What does not change from frame to frame: the mean image (counts), and what a frame's deviation from it is multiplied by to
+    give its displacement along Y and X (pixels per count)."""
+
+    mean: Float[np.ndarray, "Y X"]
+    lever: Float[np.ndarray, "2 Y X"]
+
+
+def see(
+    averages: Array,
+    weights: Array,
+    evidence: Evidence,
+    prior: Prior,
+    residual: Residual,
+    result: FramePosterior,
+    by: Recalibration,
+    scale: Scaling,
+    factors: int,
+    still: Still,
+) -> tuple[Sight, Blind]:
+    """What is kept of a batch of frames; to be compiled. `factors`: of the factor maps, those of a single pass."""
+    sigma = scale.sigma(evidence.mean, evidence.ratio)
+    sight = Sight(
+        whitened(residual, prior, evidence, result, by, sigma),
+        displacements(evidence, still),
+        *pictured(result, evidence, sigma),
+        given(averages, weights, evidence, sigma),
+        disagreement(prior, factors),
+    )
+    return sight, blind_frames(residual, prior, evidence, by, sigma)
+
+
+def blind_frames(residual: Residual, prior: Prior, evidence: Evidence, by: Recalibration, sigma: Array) -> Blind:
     """What the check of borders (`metrics.steadiness`) wants to see."""
-    measured = np.asarray(evidence.frame)
-    good = np.asarray(evidence.good) > 0
-    variance = np.where(good, residual.variance, 0.0)
-    own = by.pixel * sigma**2 * np.asarray(prior.diagonal)
-    return Blind(measured, measured - residual.value, variance, own, good.all(2))
+    good = evidence.good > 0
+    variance = jnp.where(good, residual.variance, 0.0)
+    own = by.pixel * sigma**2 * prior.diagonal
+    return Blind(evidence.frame, evidence.frame - residual.value, variance, own, good.all(2))
 
 
 class Borders(NamedTuple):
@@ -140,55 +173,61 @@ def _normal(gradient: np.ndarray) -> Float[np.ndarray, "2 2"]:
     return np.einsum("iyx,jyx->ij", gradient.astype(float), gradient)
 
 
-def displacements(evidence: Evidence, ground: Ground, sigma: np.ndarray) -> Float[np.ndarray, "F 2"]:
+def still_of(recording: Recording, ground: Ground) -> Still:
     """Least squares of a frame's deviation from the mean image on the image's gradient (Lucas & Kanade 1981).
 
     What is bright for other reasons than motion does not look like a gradient; a line along the mean image takes flicker out.
     """
-    value = np.where(np.asarray(evidence.good) > 0, (evidence.frame - evidence.mean) / sigma, 0.0)
-    brightness = (evidence.mean[0] / sigma[0]).astype(float)
-    design = np.stack([-ground.gradient[0], -ground.gradient[1], brightness, 1 / sigma[0]]).reshape(4, -1).astype(float)
-    found = np.linalg.pinv(design @ design.T) @ (design @ value.reshape(len(value), -1).T)
-    measured = np.asarray(evidence.good).any((1, 2))
-    return np.where(measured[:, None], found[:2].T, np.nan).astype(np.float32)
+    mean = recording.anatomy.mean
+    sd = np.sqrt(recording.noise.pixel_variance(mean) * recording.ratio)
+    design = np.stack([*-ground.gradient, mean / sd, 1 / sd]).reshape(4, -1).astype(float)
+    lever = (np.linalg.pinv(design @ design.T) @ design)[:2].reshape(2, *mean.shape) / sd
+    return Still(mean.astype(np.float32), lever.astype(np.float32))
+
+
+def displacements(evidence: Evidence, still: Still) -> Float[Array, "F 2"]:
+    """`Sight.displacement`."""
+    value = jnp.where(evidence.good > 0, evidence.frame - still.mean, 0.0)
+    found = jnp.einsum("fyx,iyx->fi", value, still.lever, precision=jax.lax.Precision.HIGHEST)
+    return jnp.where(evidence.good.any((1, 2))[:, None], found, jnp.nan)
 
 
 def whitened(
-    residual: Residual, prior: Prior, evidence: Evidence, result: FramePosterior, by: Recalibration, sigma: np.ndarray
+    residual: Residual,
+    prior: Prior,
+    evidence: Evidence,
+    result: FramePosterior,
+    by: Recalibration,
+    sigma: Array | np.ndarray,
 ) -> Whitened:
     """The recording less the denoised movie, and what of its stated error neighbours share, in units of the noise.
 
     The noise includes each pixel's own stated error. What is left after fusion varies less than the noise, of which fusion has
     taken a part: what exceeds the noise all the same, the picture does not show.
     """
-    sd = np.sqrt(residual.variance + by.pixel * sigma**2 * np.asarray(prior.diagonal))
-    shared = np.sqrt(by.shared * np.sum(np.square(prior.factors), axis=-1)) * sigma
-    seen = np.isfinite(sd)
-    left = np.asarray(evidence.frame) - np.asarray(result.mean)
-    after = np.asarray(result.sd) / np.maximum(np.asarray(result.prior_sd), 1e-12)
-    value = np.where(seen, left / np.where(seen, sd, 1.0), 0.0)
-    doubt = np.where(seen, shared * after / np.where(seen, sd, 1.0), 0.0)
-    return Whitened(value.astype(np.float32), doubt.astype(np.float32))
+    sd = jnp.sqrt(residual.variance + by.pixel * sigma**2 * prior.diagonal)
+    shared = jnp.sqrt(by.shared * jnp.square(prior.factors).sum(-1)) * sigma
+    seen = jnp.isfinite(sd)
+    after = result.sd / jnp.maximum(result.prior_sd, 1e-12)
+    value = jnp.where(seen, (evidence.frame - result.mean) / jnp.where(seen, sd, 1.0), 0.0)
+    return Whitened(value, jnp.where(seen, shared * after / jnp.where(seen, sd, 1.0), 0.0))
 
 
-def given(
-    averages: Array | np.ndarray, weights: np.ndarray, evidence: Evidence, sigma: np.ndarray
-) -> Float[np.ndarray, "F cy cx"]:
+def given(averages: Array, weights: Array, evidence: Evidence, sigma: Array) -> Float[Array, "F cy cx"]:
     """`Sight.given`, from window averages (F K Y X, counts) and their weights (F K W)."""
-    norm = np.sqrt(np.square(weights).sum(-1))[:, :, None, None]  # noise of a mean of n frames is 1/sqrt(n)
-    away = _in_cells(np.asarray(averages)) - _in_cells(np.asarray(evidence.mean))[:, None]
-    z = np.where(norm > 0, away / (_in_cells(sigma)[:, None] * np.where(norm > 0, norm, 1.0)), 0.0)
-    return np.abs(z).max(1).astype(np.float16)
+    norm = jnp.sqrt(jnp.square(weights).sum(-1))[:, :, None, None]  # noise of a mean of n frames is 1/sqrt(n)
+    away = _in_cells(averages) - _in_cells(evidence.mean)[:, None]
+    z = jnp.where(norm > 0, away / (_in_cells(sigma)[:, None] * jnp.where(norm > 0, norm, 1.0)), 0.0)
+    return jnp.abs(z).max(1).astype(jnp.float16)
 
 
-def disagreement(prior: Prior, factors: int) -> Float[np.ndarray, "F cy cx"]:
+def disagreement(prior: Prior, factors: int) -> Float[Array, "F cy cx"]:
     """`Sight.disagreement`: what passes add to the factor maps, wrong together over a cell."""
-    return np.sqrt(np.square(_in_cells(np.moveaxis(np.asarray(prior.factors)[..., factors:], -1, 0))).sum(0)).astype(
-        np.float16
-    )
+    added = _in_cells(jnp.moveaxis(prior.factors[..., factors:], -1, 0))
+    return jnp.sqrt(jnp.square(added).sum(0)).astype(jnp.float16)
 
 
-def _in_cells(images: Float[np.ndarray, "*n Y X"]) -> Float[np.ndarray, "*n cy cx"]:
+def _in_cells(images: Float[Array, "*n Y X"]) -> Float[Array, "*n cy cx"]:
     """Means over cells of `FAMILIAR_PX`; a rest at the border is left out, but for fields of less than a cell."""
     Y, X = images.shape[-2:]
     side = min(FAMILIAR_PX, Y, X)
@@ -196,10 +235,9 @@ def _in_cells(images: Float[np.ndarray, "*n Y X"]) -> Float[np.ndarray, "*n cy c
     return cut.reshape(*images.shape[:-2], Y // side, side, X // side, side).mean((-3, -1))
 
 
-def pictured(result: FramePosterior, evidence: Evidence, sigma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pictured(result: FramePosterior, evidence: Evidence, sigma: Array) -> tuple[Array, Array]:
     """`Sight.shown` and `Sight.stated`."""
-    parts = (result.mean - evidence.mean) / sigma, result.sd / sigma
-    return tuple(np.asarray(spot_means(part, SHOWN_SPOT)) for part in parts)
+    return tuple(spot_means(part, SHOWN_SPOT) for part in ((result.mean - evidence.mean) / sigma, result.sd / sigma))
 
 
 def uncertain_sights(sight: Sight, bright: Float[np.ndarray, "y x"], start: int) -> Peaks:

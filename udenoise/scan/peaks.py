@@ -77,8 +77,8 @@ def gradient_of(mean: Float[np.ndarray, "Y X"], sd: Float[np.ndarray, "Y X"]) ->
 class Whitened(NamedTuple):
     """Successive frames in units of the noise's standard deviation: residual (0 where nothing was measured), stated error."""
 
-    value: Float[np.ndarray, "F Y X"]
-    doubt: Float[np.ndarray, "F Y X"]
+    value: Float[Array | np.ndarray, "F Y X"]
+    doubt: Float[Array | np.ndarray, "F Y X"]
 
 
 class Peaks(NamedTuple):
@@ -118,16 +118,18 @@ class Scan(NamedTuple):
 
 
 class _Template(NamedTuple):
-    """A spot on its grid: what z is divided by, and |z| from which the score is `THRESHOLD`, for each duration."""
+    """A spot on its grid."""
 
-    power: np.ndarray
-    """ρ Σ k²."""
-    unit: np.ndarray
-    """What a height of 1 adds to Σ k r in a frame; of a displacement, 1 pixel."""
     least: np.ndarray
-    """durations y x; infinite where the noise is too skewed."""
+    """|z| from which the score is `THRESHOLD` (durations y x); infinite where the noise is too skewed."""
     skewness: np.ndarray
     """durations y x."""
+    weight: Array
+    """What the residual is multiplied by (Y X)."""
+    constants: tuple[Array, Array, Array]
+    """ρ Σ k², which z is divided by; what a height of 1, or a displacement of 1 pixel, adds to Σ k r in a frame; `_bounds`."""
+    places: np.ndarray
+    """How many there are in each cell."""
 
 
 def start_scan(ground: Ground, at: int = 0) -> Scan:
@@ -184,13 +186,12 @@ def _spread(power: np.ndarray) -> Float[np.ndarray, "spots durations cy cx"]:
 
 def _add_group(scan: Scan, group: Whitened, real: int) -> Scan:
     """27 frames, of which the last may be missing."""
-    found, carried, power = [], [], []
+    found, carried, power, frames = [], [], [], [jnp.asarray(part) for part in group]
     for spot, template in enumerate(scan.templates):
-        sums = _heard(*group, _weight(scan.ground, spot), spot)
-        constants = map(jnp.asarray, (scan.carried[spot], template.power, template.unit, _bounds(template, spot)))
-        ratios, heights, after, clipped = _scores(sums, *constants, STEPS_PX[spot])
-        carried.append(np.asarray(after))
-        power.append(np.stack([clipped, _counted(template, spot, scan.stop > scan.start)]))
+        sums = _heard(*frames, template.weight, SIGMAS_PX[spot], STEPS_PX[spot])
+        ratios, heights, after, clipped = _scores(sums, scan.carried[spot], *template.constants, STEPS_PX[spot])
+        carried.append(after)
+        power.append(np.stack([clipped, _counted(template, scan.stop > scan.start)]))
         for duration, both in enumerate(zip(ratios, heights, strict=True)):
             found.append(_peaks(*map(np.asarray, both), template, spot, duration, scan.stop))
     peaks = join_tables(found)
@@ -201,10 +202,10 @@ def _add_group(scan: Scan, group: Whitened, real: int) -> Scan:
     )
 
 
-def _bounds(template: _Template, spot: int) -> Float[np.ndarray, "2 durations y x"]:
+def _bounds(least: np.ndarray, spot: int) -> Float[np.ndarray, "2 durations y x"]:
     """|z| of the least score, above and below; a template with light and dark parts has no longer side."""
-    below = np.where(np.isfinite(template.least), np.float32(THRESHOLD), np.float32(np.inf))
-    return np.stack([template.least, template.least if spot in SHIFTS else below])
+    below = np.where(np.isfinite(least), np.float32(THRESHOLD), np.float32(np.inf))
+    return np.stack([least, least if spot in SHIFTS else below])
 
 
 def _strongest(peaks: Peaks, most: int) -> Peaks:
@@ -223,19 +224,28 @@ def some_peaks(peaks: Peaks, which: np.ndarray) -> Peaks:
 
 
 def _template(ground: Ground, spot: int) -> _Template:
-    sigma, step, weight = SIGMAS_PX[spot], STEPS_PX[spot], np.asarray(_weight(ground, spot))
+    sigma, step, weight = SIGMAS_PX[spot], STEPS_PX[spot], _weight(ground, spot)
     line = _line(sigma)
-    power, third = (np.asarray(_blur(jnp.asarray(image, jnp.float32)[None], line**n, step)[0])
-                    for image, n in ((weight**2, 2), (ground.skewness * np.abs(weight) ** 3, 3)))  # fmt: skip
-    unit = np.asarray(_blur(jnp.asarray(weight**2, jnp.float32)[None], line, step)[0]) if spot in SHIFTS else power
+    power, third = (
+        _blurred(image, line**n, step) for image, n in ((weight**2, 2), (ground.skewness * np.abs(weight) ** 3, 3))
+    )
+    unit = _blurred(weight**2, line, step) if spot in SHIFTS else power
     width = max(correlated_share(np.outer(line, line), ground.kernel), 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         skewness = np.nan_to_num(third / power**1.5, nan=np.inf)
     frames = np.array(DURATIONS)[:, None, None]
     each = skewness / np.sqrt(frames)
     used = (each <= MOST_SKEWED) & ((spot not in SHIFTS) | (power * frames >= width / LEAST_SHARP_PX**2))
-    least = np.where(used, _least_z(np.minimum(each, MOST_SKEWED)), np.inf)
-    return _Template((power * width).astype(np.float32), unit, least.astype(np.float32), each)
+    least = np.where(used, _least_z(np.minimum(each, MOST_SKEWED)), np.inf).astype(np.float32)
+    constants = tuple(jnp.asarray(part, jnp.float32) for part in (power * width, unit, _bounds(least, spot)))
+    return _Template(least, each, jnp.asarray(weight), constants, _in_cells((power > 0).astype(np.float32), step))
+
+
+def _blurred(image: Float[np.ndarray, "Y X"], line: np.ndarray, step: int) -> Float[np.ndarray, "y x"]:
+    """As `_blur`, of one image."""
+    for axis in (0, 1):
+        image = ndimage.correlate1d(image.astype(float), line, axis, mode="constant")
+    return image[::step, ::step]
 
 
 def _least_z(skewness: np.ndarray) -> np.ndarray:
@@ -264,15 +274,10 @@ def spot_means(frames: Array | np.ndarray, spot: int) -> Float[Array, "F y x"]:
     return _blur(frames, line, step) / _blur(jnp.ones_like(frames[:1]), line, step)
 
 
-@partial(jax.jit, static_argnames="spot")
-def _heard(
-    value: Array | np.ndarray, doubt: Array | np.ndarray, weight: np.ndarray | Array, spot: int
-) -> Float[Array, "2 27 y x"]:
+@partial(jax.jit, static_argnames=("sigma", "step"))
+def _heard(value: Array, doubt: Array, weight: Array, sigma: float, step: int) -> Float[Array, "2 27 y x"]:
     """Σ k r and Σ k u of every frame."""
-    line, step = _line(SIGMAS_PX[spot]), STEPS_PX[spot]
-    if spot not in SHIFTS:
-        return jnp.stack([_blur(part, line, step) for part in (value, doubt)])
-    return jnp.stack([_blur(part * weight, line, step) for part in (value, doubt)])
+    return jnp.stack([_blur(part * weight, _line(sigma), step) for part in (value, doubt)])
 
 
 def _blur(frames: Array, line: np.ndarray, step: int) -> Array:
@@ -314,18 +319,17 @@ def _scores(sums: Array, carried: Array, power: Array, unit: Array, least: Array
     return ratios, heights, jnp.stack(after, axis=1), jnp.stack(clipped)
 
 
-def _in_cells(image: Array, step: int) -> Array:
+def _in_cells(image: Array | np.ndarray, step: int) -> Array | np.ndarray:
     side = CELL // step
     Y, X = image.shape
-    padded = jnp.pad(image, ((0, -Y % side), (0, -X % side)))
+    padded = (np if isinstance(image, np.ndarray) else jnp).pad(image, ((0, -Y % side), (0, -X % side)))
     return padded.reshape(-(-Y // side), side, -(-X // side), side).sum((1, 3))
 
 
-def _counted(template: _Template, spot: int, before: bool) -> Float[np.ndarray, "durations cy cx"]:
+def _counted(template: _Template, before: bool) -> Float[np.ndarray, "durations cy cx"]:
     """How many z of a group went into each cell; windows that begin before the first frame do not count."""
-    each = np.asarray(_in_cells(jnp.asarray(template.power > 0, jnp.float32), STEPS_PX[spot]))
     starts = [GROUP // max(frames // 3, 1) - (0 if before else 2 * (frames > 1)) for frames in DURATIONS]
-    return each * np.array(starts)[:, None, None]
+    return template.places * np.array(starts)[:, None, None]
 
 
 def _normal(ratio: np.ndarray, least: np.ndarray, skewness: np.ndarray, both: bool) -> np.ndarray:
