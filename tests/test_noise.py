@@ -66,6 +66,19 @@ def test_gain_intercept_and_kernel_of_a_known_movie(photons, taps):
     assert not len(noise.bad_rows) and not noise.bad_frames.size and not noise.breaks.size
 
 
+@pytest.mark.parametrize(("photons", "taps"), [(0.5, (1.0,)), (4.0, (1.0,)), (4.0, (0.2, 0.6, 0.2))])
+@pytest.mark.parametrize("exponential", [False, True])
+def test_third_moment_of_pulses(photons, taps, exponential):
+    """Equal pulses have 1, exponentially distributed ones 3! · 1 / 2!² = 1.5, also where neighbours are mixed."""
+    rng, rate = np.random.default_rng(5), photons * rates(frames=400, cells=1, bleaching=0)
+    number = rng.poisson(rate)
+    counts = 100 + GAIN * (rng.gamma(np.maximum(number, 1e-9)) if exponential else number)
+    noise = estimate_noise(
+        open_movie(correlate1d(counts, np.asarray(taps), axis=2, mode="wrap").round().astype(np.int32))
+    )
+    assert noise.pulse_spread == pytest.approx(1.5 if exponential else 1.0, rel=0.06)
+
+
 def test_strong_activity_does_not_pass_for_noise():
     noise = estimate_noise(open_movie(count(10 * rates(cells=80))))
     assert noise.gain == pytest.approx(GAIN, rel=0.03)

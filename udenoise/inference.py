@@ -101,7 +101,7 @@ def prepare(
         recording, denoiser, config,
         prior=jax.jit(blind),
         fuse=jax.jit(fused),
-        residual=jax.jit(partial(blind_residual, scale=scale)),
+        residual=jax.jit(partial(blind_residual, scale=scale, skew=recording.noise.skew)),
         moments=jax.jit(partial(scale_moments, scale=scale, spacing=spacing, kernel_factors=factors)),
         average=jax.jit(lambda weights, frames: jnp.einsum(
             "bkw,wyx->bkyx", weights, frames.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)),
@@ -221,12 +221,12 @@ class _Examined(NamedTuple):
     matched: Matched
 
 
-def blind_residual(prior: Prior, evidence: Evidence, scale: Scaling) -> Residual:
+def blind_residual(prior: Prior, evidence: Evidence, scale: Scaling, skew: float) -> Residual:
     """What a batch of frames has beyond its blind prediction, with the noise to expect."""
     sigma, gain = scale.sigma(evidence.mean, evidence.ratio), scale.gain * evidence.ratio
     noise = sigma**2 * noise_in_whitened_units(prior.deviation, sigma, gain)
     value = evidence.frame - evidence.mean - sigma * prior.deviation
-    return Residual(value, jnp.where(evidence.good > 0, noise, jnp.inf), gain)
+    return Residual(value, jnp.where(evidence.good > 0, noise, jnp.inf), skew * gain)
 
 
 def stream_with_events(

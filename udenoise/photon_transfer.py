@@ -46,6 +46,7 @@ def print_noise(noise: NoiseModel, movie: Movie) -> None:
         "dark level if read noise is small": f"{-noise.intercept / noise.gain:.4g} counts"
         if noise.gain > 0
         else "unknown",
+        "third moment of a photon's counts": f"{noise.pulse_spread:.2f} (1 if all are equal, 1.5 if exponentially distributed)",
         "photons per pixel and frame": f"{noise.photons:.3g} (median)",
         "noise correlation along x, y": f"{noise.kernel[middle, middle + 1]:.3f}, {noise.kernel[middle + 1, middle]:.3f}",
         "difference lag-1 (white −0.5)": f"{noise.difference_lag1:.3f}",

@@ -14,7 +14,7 @@ from udenoise.network import Prior
 from udenoise.posterior import Evidence, FramePosterior, Recalibration
 from udenoise.recording import Recording, Scaling
 from udenoise.regions import correlated_share
-from udenoise.scan import PULSE_SPREAD, STEPS_PX, WAYS, Ground, Peaks, Whitened, gradient_of, mixing, spot_means
+from udenoise.scan import STEPS_PX, WAYS, Ground, Peaks, Whitened, gradient_of, spot_means
 
 SHOWN_SPOT = 2
 """The spot of `scan` over which the picture is looked at: about half a soma."""
@@ -150,7 +150,7 @@ def ground_of(recording: Recording) -> Ground:
     """What a scan of this recording's residuals holds constant."""
     mean, noise = recording.anatomy.mean, recording.noise
     sd = np.sqrt(noise.pixel_variance(mean))
-    skewness = PULSE_SPREAD * np.sqrt(mixing(noise.kernel)) * np.maximum(noise.gain, 0) * recording.ratio / sd
+    skewness = noise.skew * np.maximum(noise.gain, 0) * recording.ratio / sd
     return Ground(noise.kernel, skewness.astype(np.float32), gradient_of(mean, sd))
 
 
@@ -244,12 +244,12 @@ def uncertain_sights(sight: Sight, bright: Float[np.ndarray, "y x"], start: int)
     """Changes of the picture in some successive frames that stand out of it, but not of their own error bar.
 
     A change is from the median of these frames. It stands out where it is `VISIBLE` times the picture's own spread at rest (the
-    distance from the median to the quantile 0.159) and `VISIBLE_DFF` of what is there (`brightness`), and the largest of its
+    distance from the median to the quantile 0.159 or 0.841, whichever is farther) and `VISIBLE_DFF` of what is there (`brightness`), and the largest of its
     neighbours in space and time; z is what it is in stated standard deviations, `height` in those of a pixel's noise.
     """
-    middle, low = np.quantile(sight.shown, [0.5, 0.159], axis=0)
-    change = sight.shown - middle
-    rest = np.maximum(middle - low, np.median(middle - low))
+    low, middle, high = np.quantile(sight.shown, [0.159, 0.5, 0.841], axis=0)
+    change, spread = sight.shown - middle, np.maximum(middle - low, high - middle)
+    rest = np.maximum(spread, np.median(spread))
     size, least = np.abs(change), np.maximum(VISIBLE * rest, VISIBLE_DFF * bright)
     t, y, x = np.nonzero((size >= least) & (size < CERTAIN * sight.stated))
     largest = ndimage.maximum_filter(size, 3, mode="nearest")[t, y, x] <= size[t, y, x]

@@ -12,7 +12,6 @@ from udenoise.files import write_table
 from udenoise.sampling import SPLIT
 from udenoise.scan import (
     DURATIONS,
-    PULSE_SPREAD,
     SHIFTS,
     SIGMAS_PX,
     Ground,
@@ -24,7 +23,6 @@ from udenoise.scan import (
     join_peaks,
     joined,
     measure_chance,
-    mixing,
     p_values,
     q_values,
     some_peaks,
@@ -57,8 +55,8 @@ def ground(evidence: Evidence) -> Ground:
     v = noise.pixel_variance(evidence.mean)
     sd = np.sqrt(v * evidence.louder)
     # E (n − σε/τ)³ = E n³ + 3 E[n σ²]/τ², summed over a spot within which σ² follows the counts
-    spread = PULSE_SPREAD + (3 / SPLIT**2 if evidence.halved else 0.0)
-    third = spread * np.sqrt(mixing(noise.kernel)) * max(noise.gain, 0.0) * noise.relative(v.shape) * v
+    spread = noise.skew + (3 * noise.mixing / SPLIT**2 if evidence.halved else 0.0)
+    third = spread * max(noise.gain, 0.0) * noise.relative(v.shape) * v
     return Ground(noise.kernel, (third / sd**3).astype(np.float32), gradient_of(evidence.mean, sd))
 
 

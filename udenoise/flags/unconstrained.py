@@ -5,24 +5,38 @@ change of this size or more where nothing happens, as the stated error has it: t
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import ndimage, stats
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from udenoise.flags.contradicted import Found, footprint_of
 from udenoise.flags.field import Field, mask_of, region_of, sized, timed, touching
 from udenoise.flags.table import Flag
 from udenoise.metrics import own_sd
-from udenoise.scan import SIGMAS_PX, Peaks, join_peaks, some_peaks
+from udenoise.scan import SIGMAS_PX, Peaks, some_peaks
 from udenoise.watch import CERTAIN, VISIBLE
 
+NEAR = np.array([3.0, 12.0, 12.0])
+"""Frames and pixels within which two changes of the picture to the same side are one event."""
 WHY = "the picture shows a change that lies inside its own error bar: the data do not say that it is there"
 
 
 def unconstrained_places(shown: Peaks, field: Field) -> list[Found]:
     """Events of the picture at any place (`watch.uncertain_sights`), the most conspicuous first."""
-    event = join_peaks(shown)
+    event = _joined(shown)
     found = [_place(some_peaks(shown, event == e), field) for e in range(event.max(initial=-1) + 1)]
     return sorted(found, key=lambda one: -abs(one.flag.size))
+
+
+def _joined(shown: Peaks) -> Int[np.ndarray, "P"]:
+    """The event that each change belongs to; chains of them are one, such as where a whole field brightens at the movie's end."""
+    where = np.stack([shown.frame, shown.y, shown.x], axis=1) / NEAR
+    first, second = cKDTree(where).query_pairs(1.0, p=np.inf, output_type="ndarray").T
+    alike = np.sign(shown.z[first]) == np.sign(shown.z[second])
+    links = coo_matrix((alike[alike], (first[alike], second[alike])), shape=(len(where), len(where)))
+    return connected_components(links, directed=False)[1]
 
 
 def _place(peaks: Peaks, field: Field) -> Found:

@@ -15,6 +15,7 @@ from udenoise.noise.transfer import (
     measure_field,
     measure_kernel,
     measure_moments,
+    measure_pulse_spread,
     usable_pixels,
     whiteness,
 )
@@ -107,6 +108,8 @@ def _model(movie: Movie, seen: Scan, faults: Faults, moments: Moments, line: Lin
         frame_mean=faults.frame_mean,
         warnings=(),
     )
+    spread = measure_pulse_spread(moments, line, model.relative(mean.shape), kernel)
+    model = model._replace(pulse_spread=spread)
     return model._replace(warnings=describe(model, movie, float(1 - changing.mean()), len(seen.repeated)))
 
 

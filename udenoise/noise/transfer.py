@@ -13,6 +13,8 @@ from udenoise.noise.model import CELL
 Halves = Float[np.ndarray, "2 Y X"]
 Curve = Float[np.ndarray, "B"]
 BLOCK, REACH = 16, 3
+MOST_SPREAD = 2.0
+"""Largest `NoiseModel.pulse_spread`: pulses that are exponentially distributed have 1.5."""
 MOMENT_FRAMES, KERNEL_FRAMES = 4096, 320
 """Frames read at most, for frames of 512 by 512; fewer of larger frames."""
 
@@ -26,6 +28,8 @@ class Moments(NamedTuple):
     """Mean of (y[t+1] - y[t])² / 2, counts²."""
     lag2: Halves
     """Mean of (y[t+2] - y[t])² / 2, counts²."""
+    third: Halves
+    """Third cumulant of three successive frames about their mean, counts³: of the noise, where the light is steady that long."""
     at_low: Halves
     """Fraction of frames at the movie's smallest value."""
     at_high: Halves
@@ -65,26 +69,33 @@ def measure_moments(
 ) -> Moments:
     """Sums over at most 4096 frames in runs of 16; a difference counts where both of its rows are good."""
     _, Y, X = movie.shape
-    sums, counts = np.zeros((5, 2, Y, X)), np.zeros((3, 2, Y, 1))
+    sums, counts = np.zeros((6, 2, Y, X)), np.zeros((4, 2, Y, 1))
     near = np.zeros(2)
     width = max(1.0, 0.01 * (high - low))
     for i, (start, stop) in enumerate(blocks(movie.shape, breaks, MOMENT_FRAMES)):
         use = good[start:stop]
         y = movie.read(start, stop).astype(np.float32)
-        pairs = [use, use[1:] & use[:-1], use[2:] & use[:-2]]
-        terms = [y, (y[1:] - y[:-1]) ** 2 / 2, (y[2:] - y[:-2]) ** 2 / 2]
+        pairs = [use, use[1:] & use[:-1], use[2:] & use[:-2], use[2:] & use[1:-1] & use[:-2]]
+        terms = [y, (y[1:] - y[:-1]) ** 2 / 2, (y[2:] - y[:-2]) ** 2 / 2, _third(y)]
         for k, (term, pair) in enumerate(zip(terms, pairs, strict=True)):
             sums[k, i % 2] += _masked_sum(term, pair)
             counts[k, i % 2] += pair.sum(0)[:, None]
         for k, wall in enumerate((low, high)):
-            sums[3 + k, i % 2] += _masked_sum((y == wall).astype(np.float32), use)
+            sums[4 + k, i % 2] += _masked_sum((y == wall).astype(np.float32), use)
             beside = (y != wall) & (np.abs(y - wall) <= width)
             near[k] += (beside.sum(2) * use).sum()
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = sums / counts[[0, 1, 2, 0, 0]]
+        means = sums / counts[[0, 1, 2, 3, 0, 0]]
         values = int(counts[0].sum()) * X
         near = near / values / width
     return Moments(*means, *near.tolist(), values)
+
+
+def _third(y: Float[np.ndarray, "n Y X"]) -> Float[np.ndarray, "m Y X"]:
+    """Unbiased third cumulant of three values, 9/2 of their mean cubed deviation (Fisher's k-statistic)."""
+    successive = y[:-2], y[1:-1], y[2:]
+    mean = sum(successive) / 3
+    return 1.5 * sum((one - mean) ** 3 for one in successive)
 
 
 def _masked_sum(values: np.ndarray, good: Bool[np.ndarray, "n Y"]) -> Float[np.ndarray, "Y X"]:
@@ -221,6 +232,29 @@ def _power(frames: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def _near(power: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     around = np.arange(-REACH, REACH + 1)
     return scipy.fft.irfft2(power, shape)[:, around[:, None], around]
+
+
+def measure_pulse_spread(
+    moments: Moments, line: Line, field: Float[np.ndarray, "Y X"], kernel: Float[np.ndarray, "K K"]
+) -> float:
+    """`NoiseModel.pulse_spread`, from the third cumulant of quiet pixels; between 1, of equal pulses, and `MOST_SPREAD`.
+
+    That of a single pixel is smaller where the noise of neighbours was mixed: by Σ h³ of the filter h that mixes (of zero phase).
+    """
+    mean, third = moments.mean.mean(0), moments.third.mean(0)
+    variance = np.maximum(line.gain * mean + line.intercept, 0.05 * line.bin_variance.min())
+    use = line.quiet & np.isfinite(mean) & np.isfinite(third)
+    equal = (line.gain * variance * field**2)[use].sum()  # of equal pulses; in the sum, bright pixels count most
+    seen = float(third[use].sum() / max(equal, 1e-30))
+    return float(np.clip(seen / (_cubed(kernel) * np.sqrt(max(kernel.sum(), 1.0))), 1.0, MOST_SPREAD))
+
+
+def _cubed(kernel: Float[np.ndarray, "K K"]) -> float:
+    """Σ h³ of the filter with this autocorrelation."""
+    wide = np.zeros((64, 64))
+    reach = np.arange(len(kernel)) - len(kernel) // 2
+    wide[np.ix_(reach % 64, reach % 64)] = kernel
+    return float((np.fft.ifft2(np.sqrt(np.maximum(np.fft.fft2(wide).real, 0))).real ** 3).sum())
 
 
 def semidefinite(kernel: Float[np.ndarray, "K K"]) -> Float[np.ndarray, "K K"]:

@@ -42,8 +42,6 @@ THRESHOLD = 4.0
 """Least score of a peak."""
 MOST_SKEWED = 1.0
 """Skewness of a template's noise beyond which it is not used (about one photon, or four with the detector's own spread)."""
-PULSE_SPREAD = 1.2
-"""`E[g³] E[g]/E[g²]²` of the counts g that a photon makes: Gamma distributed, with the usual excess-noise factor of 1.25."""
 GRADIENT_PX = 0.7
 """Gaussian smoothing of the mean image before its gradient is taken, pixels."""
 CELL = 16
@@ -61,11 +59,6 @@ class Ground(NamedTuple):
     """Third cumulant over standard deviation cubed of a pixel's noise, before that of neighbours was mixed."""
     gradient: Float[np.ndarray, "2 Y X"]
     """Change of the mean image for a pixel of displacement along Y and X, in standard deviations of the noise."""
-
-
-def mixing(kernel: Float[np.ndarray, "k k"]) -> float:
-    """How much a photon's counts are spread over pixels, which hides how few photons there are: Σ ρ of the noise, at least 1."""
-    return max(float(kernel.sum()), 1.0)
 
 
 def gradient_of(mean: Float[np.ndarray, "Y X"], sd: Float[np.ndarray, "Y X"]) -> Float[np.ndarray, "2 Y X"]:
