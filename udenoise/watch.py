@@ -243,8 +243,8 @@ def pictured(result: FramePosterior, evidence: Evidence, sigma: Array) -> tuple[
 def uncertain_sights(sight: Sight, bright: Float[np.ndarray, "y x"], start: int) -> Peaks:
     """Changes of the picture in some successive frames that stand out of it, but not of their own error bar.
 
-    A change is from the median of these frames. It stands out where it is `VISIBLE` times the picture's own spread at rest (from the
-    median to the quantile 0.159 or 0.841, whichever is farther) and `VISIBLE_DFF` of what is there (`brightness`), and the largest
+    A change is from the median of these frames. It stands out where it is `VISIBLE` times the picture's own spread at rest (from
+    the median to the quantile 0.159 or 0.841, the farther one) and `VISIBLE_DFF` of what is there (`brightness`), and the largest
     of its neighbours in space and time; z is what it is in stated standard deviations, `height` in those of a pixel's noise.
     """
     low, middle, high = np.quantile(sight.shown, [0.159, 0.5, 0.841], axis=0)
