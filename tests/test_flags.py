@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from helpers import noise_model
-from scipy import sparse
+from helpers import noise_model, recording_of
+from scipy import ndimage, sparse
 
 import udenoise
 from udenoise.config import Config, FlagConfig, MovieConfig, NetworkConfig, SimulationConfig, TraceConfig, TrainConfig
@@ -19,9 +19,21 @@ from udenoise.flags.contradicted import contradicted_places, contradicted_traces
 from udenoise.flags.field import Field
 from udenoise.flags.unconstrained import unconstrained_traces
 from udenoise.flags.unfamiliar import familiar, unfamiliar
+from udenoise.io import rois_from_masks
 from udenoise.scan import Chance, Peaks, no_peaks
 from udenoise.simulate import simulate
-from udenoise.watch import Borders, Sight, Sights, Whitened, uncertain_sights
+from udenoise.watch import (
+    MIX,
+    SIDES,
+    Borders,
+    Sight,
+    Sights,
+    Whitened,
+    border_sums,
+    borders_of,
+    ground_of,
+    uncertain_sights,
+)
 
 T, Y, X, RATE = 300, 40, 48, 10.0
 
@@ -97,20 +109,47 @@ def test_traces_that_the_corridor_does_not_hold(field):
     assert contradicted_traces(scan_traces(left, noise, np.full((2, T), 3.0)), field, 0.05) == []  # an honest doubt
 
 
-def test_borders_of_rois_along_any_way(field):
-    rng, power = np.random.default_rng(5), np.stack([np.eye(2) * 50.0, [[80.0, 20.0], [20.0, 40.0]]])
-    borders = Borders(sparse.csr_array((4, Y * X)), power, power, np.zeros((2, 4)))
-    heard = np.concatenate([np.linalg.cholesky(p) @ rng.standard_normal((2, T)) for p in power])[[0, 2, 1, 3]].T
-    nothing = np.zeros_like(heard)
-    assert contradicted_traces(scan_borders(heard, nothing, borders), field, 0.05) == []
-    heard[60:70, [1, 3]] += power[1] @ [0.5, -0.5]
+def test_borders_of_rois_to_any_side(field):
+    """Of a smooth image, where a displacement up is one down the other way round."""
+    both = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    rng, axes = np.random.default_rng(5), np.stack([np.eye(2) * 50.0, [[80.0, 20.0], [20.0, 40.0]]])
+    power = both @ axes @ both.T
+    borders = Borders(sparse.csr_array((8, Y * X)), power, power, np.zeros((2, 8)))
+    sums = np.stack([np.linalg.cholesky(p) @ rng.standard_normal((2, T)) for p in axes])  # N 2 T
+    nothing = np.zeros((T, 8))
+
+    def heard(sums):
+        return np.einsum("si,nit->tsn", both, sums).reshape(T, 8)
+
+    assert contradicted_traces(scan_borders(heard(sums), nothing, borders), field, 0.05) == []
+    sums[1, :, 60:70] += (axes[1] @ [0.5, -0.5])[:, None]
+    heard = heard(sums)
     found = contradicted_traces(scan_borders(heard, nothing, borders), field, 0.05)
     assert len(found) == 1 and found[0].flag.roi == "b" and found[0].flag.sign == 0 and np.isnan(found[0].flag.size)
-    assert "border" in found[0].flag.reason and abs(found[0].flag.frame_start - 60) <= 9
+    assert "+0.5 px along Y and -0.5 px along X" in found[0].flag.reason and "border" in found[0].flag.reason
+    assert abs(found[0].flag.frame_start - 60) <= 9
     dim = borders._replace(power=power / 1e4, unit=power / 1e4)  # the same z, of displacements of 50 pixels
     assert contradicted_traces(scan_borders(heard / 100, nothing, dim), field, 0.05) == []
-    few = borders._replace(third=np.full((2, 4), 1e4))  # of less than a photon
+    few = borders._replace(third=np.full((2, 8), 1e4))  # of less than a photon
     assert contradicted_traces(scan_borders(heard, nothing, few), field, 0.05) == []
+
+
+@pytest.mark.parametrize(("angle", "pixels"), [(0.3, 1.0), (2.0, 1.0), (4.0, 0.5), (5.5, 1.5)])
+def test_a_displaced_cell_is_measured(angle, pixels):
+    """A picture in which the cell was moved by interpolation: the side that answers most is the nearest, and says how far."""
+    ys, xs = np.ogrid[:48, :48]
+    image = 100 + 200 / (1 + np.exp((np.hypot(ys - 24, xs - 22) - 6) / 0.6))
+    recording = recording_of(np.random.default_rng(7).poisson(image, (400, 48, 48)).astype(np.float32))
+    rois, ground = rois_from_masks((image > 200)[None]), ground_of(recording)
+    borders, way = borders_of(rois, recording, ground), (np.sin(angle), np.cos(angle))
+    moved = ndimage.shift(image, (pixels * way[0], pixels * way[1]), order=1, mode="nearest")
+    sd = np.sqrt(recording.noise.pixel_variance(recording.anatomy.mean))
+    residual = ((image - moved) / sd)[None].astype(np.float32)
+    heard = MIX @ border_sums(Whitened(residual, residual), borders)[0].reshape(4)
+    unit = np.einsum("si,ij,sj->s", MIX, borders.unit[0], MIX)
+    best = int(np.argmax(heard / np.sqrt(unit)))
+    assert SIDES[best] @ way > np.cos(np.pi / 8) - 0.03
+    assert heard[best] / unit[best] == pytest.approx(pixels, rel=0.25)
 
 
 def test_an_event_of_a_place_and_its_roi_is_told_once(field):

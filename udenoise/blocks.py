@@ -46,7 +46,7 @@ def write_blocks(
     block = written.frames_per_shard if written else FRAMES_WITHOUT_MOVIE
     moments.mkdir(exist_ok=True)
     ground = machine.ground
-    borders = None if job.rois is None or ground is None else borders_of(job.rois, ground)
+    borders = None if job.rois is None or ground is None else borders_of(job.rois, machine.recording, ground)
     steady = None if borders is None else _start_steady(job, machine.recording)
     bright = None if ground is None else brightness(machine.recording)
     task = _Task(job, machine, by, widths, ground, bright, borders, steady)

@@ -81,7 +81,7 @@ def gather(job: Run, recording: Recording, residuals: Residuals | None) -> None:
 def _of_traces(job: Run, recording: Recording, residuals: Residuals | None, ground: Ground) -> TracePeaks:
     if residuals is None:
         return scan_traces(*np.zeros((3, 0, len(job.movie))))
-    borders = scan_borders(*load_border_sums(job.folder), borders_of(job.rois, ground))
+    borders = scan_borders(*load_border_sums(job.folder), borders_of(job.rois, recording, ground))
     return join_traces([scan_traces(*residuals, _skewness(job, recording, ground)), borders])
 
 

@@ -23,8 +23,14 @@ FAMILIAR_PX = 16
 VISIBLE, VISIBLE_DFF, CERTAIN = 5.0, 0.1, 1.96
 """A change of the picture stands out from 5 times its spread at rest on, and from a tenth of the brightness; it is certain from
 1.96 stated standard deviations on."""
-AROUND_PX = 2
+AROUND_PX = 3
 """Of a ROI's surroundings, in which its borders lie, pixels."""
+SLOPE_PX = 0.5
+"""Gaussian smoothing of the mean image before it is displaced, pixels."""
+SIDES = np.concatenate([WAYS, -WAYS])
+"""Directions (Y X) in which a ROI's borders are displaced."""
+MIX = np.maximum(np.stack([SIDES[:, 0], -SIDES[:, 0], SIDES[:, 1], -SIDES[:, 1]], axis=1), 0.0)
+"""Each of them by displacements up and down Y and X: a displacement of a whole pixel is none of a slope's, which has no side."""
 
 
 class Sight(NamedTuple):
@@ -97,39 +103,50 @@ def blind_frames(residual: Residual, prior: Prior, evidence: Evidence, by: Recal
 
 
 class Borders(NamedTuple):
-    """How the surroundings of N ROIs would change if they were displaced: weights of whitened pixels, one row an axis."""
+    """How the surroundings of N ROIs would change if they were displaced by a pixel: weights of whitened pixels."""
 
     weights: sparse.csr_array
-    """2 N × P: along Y of all ROIs, then along X."""
-    power: Float[np.ndarray, "N 2 2"]
-    """Of noise: covariance of the two sums."""
-    unit: Float[np.ndarray, "N 2 2"]
-    """What a displacement of 1 pixel adds to them."""
-    third: Float[np.ndarray, "N W"]
-    """Σ |w|³ · skewness along each of `scan.WAYS`: as if all of it were on one side."""
+    """4 N × P: up Y of all ROIs, then down Y, up X and down X."""
+    power: Float[np.ndarray, "N 4 4"]
+    """Of noise: covariance of the sums."""
+    unit: Float[np.ndarray, "N 4 4"]
+    """What these displacements add to them."""
+    third: Float[np.ndarray, "N 8"]
+    """Σ |w|³ · skewness in each of `SIDES`: as if all of it were on one side."""
 
 
-def borders_of(rois: Rois, ground: Ground) -> Borders:
+def borders_of(rois: Rois, recording: Recording, ground: Ground) -> Borders:
     """Of each ROI and `AROUND_PX` around it."""
-    ball = ndimage.generate_binary_structure(2, 1)
+    ball, slopes = ndimage.generate_binary_structure(2, 1), _slopes(recording)
     inside = (ndimage.binary_dilation(mask, ball, AROUND_PX) for mask in rois_dense(rois) > 0)
-    images = [mask * ground.gradient for mask in inside]  # 2 Y X each
+    images = [mask * slopes for mask in inside]  # 4 Y X each
     power = np.stack([_power(image, ground.kernel) for image in images])
     unit = np.stack([np.einsum("iyx,jyx->ij", image, image) for image in images]).astype(float)
     third = np.stack(
-        [[(np.abs(np.tensordot(way, image, 1)) ** 3 * ground.skewness).sum() for way in WAYS] for image in images]
+        [[(np.abs(np.tensordot(mix, image, 1)) ** 3 * ground.skewness).sum() for mix in MIX] for image in images]
     )
-    rows = [sparse.csr_array(np.stack([image[axis].ravel() for image in images])) for axis in (0, 1)]
+    rows = [sparse.csr_array(np.stack([image[axis].ravel() for image in images])) for axis in range(len(slopes))]
     return Borders(sparse.csr_array(sparse.vstack(rows)), power, unit, third.astype(float))
 
 
-def _power(image: Float[np.ndarray, "2 Y X"], kernel: np.ndarray) -> Float[np.ndarray, "2 2"]:
+def _slopes(recording: Recording) -> Float[np.ndarray, "4 Y X"]:
+    """What the mean image has beyond itself displaced by 1 pixel up and down Y and X, in standard deviations of the noise."""
+    mean = recording.anatomy.mean
+    smooth = ndimage.gaussian_filter(mean, SLOPE_PX, mode="nearest")
+    wide, (Y, X) = np.pad(smooth, 1, mode="edge"), mean.shape
+    moved = (wide[1 - dy : 1 - dy + Y, 1 - dx : 1 - dx + X] for dy, dx in ((1, 0), (-1, 0), (0, 1), (0, -1)))
+    return (np.stack([smooth - one for one in moved]) / np.sqrt(recording.noise.pixel_variance(mean))).astype(
+        np.float32
+    )
+
+
+def _power(image: Float[np.ndarray, "n Y X"], kernel: np.ndarray) -> Float[np.ndarray, "n n"]:
     coloured = np.stack([ndimage.correlate(part.astype(float), kernel, mode="constant") for part in image])
     return np.einsum("iyx,jyx->ij", image.astype(float), coloured)
 
 
 def border_sums(residual: Whitened, borders: Borders) -> tuple[Float[np.ndarray, "F M"], Float[np.ndarray, "F M"]]:
-    """Of residuals and of stated errors, along Y of all ROIs and then along X."""
+    """Of residuals and of stated errors, in the order of `Borders.weights`."""
     parts = (part.reshape(len(part), -1) for part in residual)
     return tuple((borders.weights @ part.T).T.astype(np.float32) for part in parts)
 

@@ -87,7 +87,7 @@ def look(scene: bench.Scene, folder: Path) -> Sight:
     variance = recording.noise.pixel_variance(recording.anatomy.mean)
     noise = [(w**2 * variance).sum() * correlated_share(w, recording.noise.kernel) for w in dense]
     return Sight(
-        recording, field_of(recording, rois, config.trace.offset_counts), ground, chance, watch.borders_of(rois, ground),
+        recording, field_of(recording, rois, config.trace.offset_counts), ground, chance, watch.borders_of(rois, recording, ground),
         sparse.csr_array(dense.reshape(len(dense), -1)), np.array(noise), residual, unit, noise_sd, mean, sd, mean - scene.clean,
         predicted - scene.clean,
     )  # fmt: skip

@@ -20,7 +20,6 @@ from udenoise.scan import (
     SHIFTS,
     SIGMAS_PX,
     THRESHOLD,
-    WAYS,
     Chance,
     Independent,
     Peaks,
@@ -30,7 +29,7 @@ from udenoise.scan import (
     q_values,
     some_peaks,
 )
-from udenoise.watch import Borders
+from udenoise.watch import MIX, SIDES, Borders
 
 HALF_HEIGHT = float(np.sqrt(2 * np.log(2)))
 """Radius of a Gaussian spot at half its height, in standard deviations."""
@@ -51,7 +50,7 @@ class Found(NamedTuple):
 
 class TracePeaks(NamedTuple):
     """Windows in which a ROI's raw and denoised trace differ: ROI, first frame, length, z, and by how much (counts); or in which
-    its borders do (pixels), along one of `scan.WAYS`, which is −1 for the trace."""
+    its borders do (pixels), to one of `watch.SIDES`, which is −1 for the trace."""
 
     roi: Int[np.ndarray, "P"]
     frame: Int[np.ndarray, "P"]
@@ -100,7 +99,7 @@ def reason_of(sign: int) -> str:
 
 
 def _displaced(way: int, pixels: float) -> str:
-    y, x = pixels * WAYS[way]
+    y, x = pixels * SIDES[way]
     return f"what is here lies off by {y:+.1f} px along Y and {x:+.1f} px along X: a border was drawn in the wrong place, or moved"
 
 
@@ -144,20 +143,20 @@ def scan_traces(
 
 
 def scan_borders(heard: Float[np.ndarray, "T M"], doubt: Float[np.ndarray, "T M"], borders: Borders) -> TracePeaks:
-    """The same of displacements of ROIs (`watch.border_sums`), along each of four ways, where noise leaves them sharp enough."""
-    parts = [part.reshape(len(part), 2, -1).transpose(1, 2, 0).astype(float) for part in (heard, doubt)]
-    return join_traces([_along(*parts, borders, way) for way in range(len(WAYS))])
+    """The same of displacements of ROIs (`watch.border_sums`) to each of eight sides, where noise leaves them sharp enough."""
+    parts = [part.reshape(len(part), MIX.shape[1], -1).transpose(1, 2, 0).astype(float) for part in (heard, doubt)]
+    return join_traces([_along(*parts, borders, way) for way in range(len(SIDES))])
 
 
 def _along(value: np.ndarray, doubt: np.ndarray, borders: Borders, way: int) -> TracePeaks:
-    along, wrong = (np.tensordot(WAYS[way], part, 1) for part in (value, doubt))
-    noise, unit = (np.einsum("i,nij,j->n", WAYS[way], part, WAYS[way]) for part in (borders.power, borders.unit))
+    along, wrong = (np.tensordot(MIX[way], part, 1) for part in (value, doubt))
+    noise, unit = (np.einsum("i,nij,j->n", MIX[way], part, MIX[way]) for part in (borders.power, borders.unit))
     peaks = scan_traces(along, np.broadcast_to(noise[:, None], along.shape), np.abs(wrong))
     noise, unit, third = noise[peaks.roi], unit[peaks.roi], borders.third[peaks.roi, way]
     skewness = third / np.maximum(unit, 1e-30) ** 1.5 / np.sqrt(peaks.duration)
-    z = np.sign(peaks.z) * normal_score(np.abs(peaks.z), skewness)
+    z = normal_score(peaks.z, skewness)
     sharp = noise / np.maximum(unit, 1e-30) ** 2 / peaks.duration <= LEAST_SHARP_PX**2
-    kept = sharp & (skewness <= MOST_SKEWED) & (np.abs(z) >= THRESHOLD)
+    kept = sharp & (skewness <= MOST_SKEWED) & (z >= THRESHOLD)
     peaks = peaks._replace(z=z, height=peaks.height / np.maximum(unit, 1e-30), way=np.full(len(z), way))
     return TracePeaks(*(part[kept] for part in peaks))
 
@@ -187,13 +186,15 @@ def contradicted_traces(peaks: TracePeaks, field: Field, fdr: float) -> list[Fou
     shift = peaks.way >= 0
     families = (TracePeaks(*(part[which] for part in peaks)) for which in (~shift, shift))
     found = [
-        one for family, ways in zip(families, (1, len(WAYS)), strict=True) for one in _family(family, ways, field, fdr)
+        one
+        for family, ways in zip(families, (1.0, len(SIDES) / 2), strict=True)
+        for one in _family(family, ways, field, fdr)
     ]
     return sorted(found, key=lambda one: -abs(one.flag.score))
 
 
-def _family(peaks: TracePeaks, ways: int, field: Field, fdr: float) -> list[Found]:
-    share = SHARES[2] if ways > 1 else SHARES[1]
+def _family(peaks: TracePeaks, ways: float, field: Field, fdr: float) -> list[Found]:
+    share = SHARES[2] if ways > 1 else SHARES[1]  # z to one side has half the chance of |z|
     count = ways / share * len(field.names) * field.frames * sum(1 / max(frames // 3, 1) for frames in DURATIONS)
     chance, event = Independent(count), _join_in_time(peaks)
     sizes = event_sizes(peaks.z, event)
