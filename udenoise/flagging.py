@@ -70,7 +70,7 @@ def gather(job: Run, recording: Recording, residuals: Residuals | None) -> None:
     peaks = _of_traces(job, recording, residuals, ground)
     wobble = None if residuals is None else load_steadiness(job, recording)
     wobble = np.full(len(Pooled._fields), np.nan) if wobble is None else np.array(wobble)
-    kept = _Kept(sights, measure_chance(ground, job.config.seed), displacement_sd(ground), peaks, wobble)
+    kept = _Kept(sights, measure_chance(ground, job.config.seed), displacement_sd(recording, ground), peaks, wobble)
     with whole_file(job.folder / FOUND) as part, part.open("wb") as file:
         np.savez_compressed(file, **_flat(kept))
     path = job.folder / "denoiser" / FAMILIAR

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 from scipy import ndimage, sparse
 
 from udenoise.innovation import Residual
@@ -13,7 +13,6 @@ from udenoise.io import Rois, rois_dense
 from udenoise.network import Prior
 from udenoise.posterior import Evidence, FramePosterior, Recalibration
 from udenoise.recording import Recording, Scaling
-from udenoise.regions import correlated_share
 from udenoise.scan import STEPS_PX, WAYS, Ground, Peaks, Whitened, gradient_of, spot_means
 
 SHOWN_SPOT = 2
@@ -23,6 +22,8 @@ FAMILIAR_PX = 16
 VISIBLE, VISIBLE_DFF, CERTAIN = 5.0, 0.1, 1.96
 """A change of the picture stands out from 5 times its spread at rest on, and from a tenth of the brightness; it is certain from
 1.96 stated standard deviations on."""
+DARK, DARK_PX = 0.05, 4
+"""A pixel with less of the median noise variance is dark; within so many pixels of it no displacement is measured."""
 AROUND_PX = 3
 """Of a ROI's surroundings, in which its borders lie, pixels."""
 SLOPE_PX = 0.5
@@ -179,27 +180,30 @@ def brightness(recording: Recording) -> Float[np.ndarray, "y x"]:
     return np.asarray(spot_means(light[None].astype(np.float32), SHOWN_SPOT)[0])
 
 
-def displacement_sd(ground: Ground) -> Float[np.ndarray, "2"]:
-    """Standard deviation of a frame's displacement along Y and X as noise alone makes it, pixels."""
-    line = np.exp(-(np.arange(-3, 4) ** 2) / 2)
-    inverse = np.linalg.pinv(_normal(ground.gradient))
-    return np.sqrt(np.diag(inverse) * max(correlated_share(np.outer(line, line), ground.kernel), 1.0))
-
-
-def _normal(gradient: np.ndarray) -> Float[np.ndarray, "2 2"]:
-    return np.einsum("iyx,jyx->ij", gradient.astype(float), gradient)
-
-
 def still_of(recording: Recording, ground: Ground) -> Still:
     """Least squares of a frame's deviation from the mean image on the image's gradient (Lucas & Kanade 1981).
 
     What is bright for other reasons than motion does not look like a gradient; a line along the mean image takes flicker out.
+    Where there is no light, and next to it, nothing is asked: the black edges that registration leaves move by themselves.
     """
-    mean = recording.anatomy.mean
-    sd = np.sqrt(recording.noise.pixel_variance(mean) * recording.ratio)
-    design = np.stack([*-ground.gradient, mean / sd, 1 / sd]).reshape(4, -1).astype(float)
+    mean, sd = recording.anatomy.mean, np.sqrt(recording.noise.pixel_variance(recording.anatomy.mean))
+    design = np.stack([*-ground.gradient, mean / sd, 1 / sd]).astype(float) * _lit(sd)
+    design = design.reshape(4, -1)
     lever = (np.linalg.pinv(design @ design.T) @ design)[:2].reshape(2, *mean.shape) / sd
     return Still(mean.astype(np.float32), lever.astype(np.float32))
+
+
+def _lit(sd: Float[np.ndarray, "Y X"]) -> Bool[np.ndarray, "Y X"]:
+    """Pixels with noise of light, and `DARK_PX` away from those without; all where they are few."""
+    dark = sd**2 < DARK * np.median(sd**2)
+    lit = ~ndimage.binary_dilation(dark, iterations=DARK_PX)
+    return lit if lit.mean() > 0.1 else np.ones_like(lit)
+
+
+def displacement_sd(recording: Recording, ground: Ground) -> Float[np.ndarray, "2"]:
+    """Standard deviation of a frame's displacement along Y and X as noise alone makes it, pixels."""
+    sd = np.sqrt(recording.noise.pixel_variance(recording.anatomy.mean))
+    return np.sqrt(np.diag(_power(still_of(recording, ground).lever * sd, ground.kernel)))
 
 
 def displacements(evidence: Evidence, still: Still) -> Float[Array, "F 2"]:

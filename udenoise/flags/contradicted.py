@@ -86,13 +86,16 @@ def _place(peaks: Peaks, p: float, q: float, field: Field) -> Found:
         "contradicted", int(footprint.start.min()), int(footprint.stop.max()), float(peaks.y[best]), float(peaks.x[best]),
         float(mask.sum()), score=z, p=p, q=q, roi=touching(mask, field), sign=0 if shift else sign,
         sigma_px=SIGMAS_PX[spot], frames=float(DURATIONS[peaks.duration[best]]),
-        reason=_displaced(spot - SHIFTS[0], float(peaks.height[best])) if shift else reason_of(sign),
+        reason=_displaced(spot - SHIFTS[0], float(peaks.height[best])) if shift else reason_of(sign, spot == 0),
     )  # fmt: skip
     return Found(timed(flag if shift else sized(flag, float(peaks.height[best]), field), field), footprint)
 
 
-def reason_of(sign: int) -> str:
-    """What it means that the recording is above or below the denoised movie."""
+def reason_of(sign: int, pixel: bool = False) -> str:
+    """What it means that the recording is above or below the denoised movie, of a single `pixel` or of more."""
+    if pixel:
+        side = "more" if sign > 0 else "less"
+        return f"a pixel shows {side} light than noise allows: a spike of the detector, a hot pixel, or an event no larger than it"
     if sign > 0:
         return "the recording shows more light than the denoised movie: an event was swallowed"
     return "the recording shows less light than the denoised movie: structure was invented"
