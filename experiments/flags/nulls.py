@@ -63,7 +63,7 @@ def measure(out: Path) -> dict[str, Any]:
             network = None
         scene = bench.prepare(movie, out)
         folder = out / "nulls" / scene.folder.parent.name
-        result = bench.cached(out / "rows" / f"null-{bench.key_of(scene.folder.parent.name, 2)}.json",
+        result = bench.cached(out / "rows" / f"null-{bench.key_of(scene.folder.parent.name, 3)}.json",
                               lambda s=scene, f=folder, n=network: _one(s, f, n))  # fmt: skip
         network = network or folder / "denoiser"
         rows.append({"photons": photons, "correlation": correlation} | result["row"])

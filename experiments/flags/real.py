@@ -30,7 +30,7 @@ def foreign(scenes: list[bench.Scene], out: Path) -> list[dict[str, Any]]:
     rows = []
     for other, scene in pairwise([scenes[-1], *scenes]):
         network = bench.ran(other, udenoise.Config(), out) / "denoiser"
-        key = bench.key_of(scene.folder.parent.name, other.folder.parent.name, 1)
+        key = bench.key_of(scene.folder.parent.name, other.folder.parent.name, 3)
         result = bench.cached(out / "rows" / f"flags-foreign-{key}.json",
                               lambda s=scene, n=network, k=key: _foreign(s, n, out / "foreign-flags" / k))  # fmt: skip
         rows.append(result | {"movie": scene.name, "network of": other.name})

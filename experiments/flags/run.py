@@ -22,7 +22,7 @@ from experiments.flags.sight import Sight, look
 from experiments.movies import reported
 
 SEED = 0
-VERSION = 2
+VERSION = 3
 PERCENT = "{:.0%}"
 FOUND = {"planted": "{}", "size": "{:g}", "events": "{}", "swallowed": PERCENT, "invented": PERCENT, "both": PERCENT,
          "without it": PERCENT, **dict.fromkeys(planted.MAPS, PERCENT), "z of pixels, BH 5 %": PERCENT}  # fmt: skip

@@ -156,15 +156,17 @@ def voxels(found: Found, shape: tuple[int, ...]) -> tuple[slice, Bool[np.ndarray
 
 def truly_wrong(sight: Sight, found: Found, blind: bool = False) -> bool:
     """Whether the truth lies outside the 95 % corridor of the mean over a flag's place and time, stated errors taken as alike; of a
-    displacement, whether that is so of the mean along the image's gradient. `blind`: of the prediction before the frame itself had
-    its say."""
+    displacement, whether that is so of the sum along the image's gradient, for which each pixel's error is its own in a frame, the
+    shared one has the gradient's signs, and frames err alike. `blind`: of the prediction before the frame itself had its say."""
     frames, mask = voxels(found, sight.error.shape)
-    if blind:
-        error, sd = sight.blind_error[frames][:, mask], (sight.residual.doubt[frames] * sight.unit[frames])[:, mask]
-    else:
-        error, sd = sight.error[frames][:, mask], sight.sd[frames][:, mask]
+    shared = (sight.residual.doubt[frames] * sight.unit[frames])[:, mask]
+    error, sd = (
+        (sight.blind_error[frames][:, mask], shared)
+        if blind
+        else (sight.error[frames][:, mask], sight.sd[frames][:, mask])
+    )
     if found.flag.sign == 0:  # light is lost on one side and won on the other
-        along = sight.ground.gradient[:, mask]
-        found_error, doubt = np.abs(along @ error.T).sum(1).max(), (np.abs(along) @ sd.T).sum(1).max()
-        return bool(found_error > CERTAIN * doubt)
+        along = (sight.ground.gradient / sight.field.sd)[:, mask]
+        doubt = np.sqrt(np.square(along @ shared.T) + np.square(along) @ np.square(sd).T).sum(1)
+        return bool((np.abs((along @ error.T).sum(1)) > CERTAIN * doubt).any())
     return bool(abs(error.mean()) > CERTAIN * sd.mean())
