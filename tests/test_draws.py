@@ -20,7 +20,7 @@ def posterior(N: int = 1, memory: Memory = LASTING, together=None, places=None) 
     root = rng.standard_normal((T, N, 2, 2))
     covariance = root @ root.swapaxes(-1, -2) + 0.1 * np.eye(2)
     together = together or Together(np.zeros(2), np.zeros(2))
-    return TracePosterior(np.full((T, 2, N), 10.0), covariance, memory, together, places or nowhere(N))
+    return TracePosterior(np.full((T, 2, N), 10.0), covariance, memory, together, places or nowhere(N), np.zeros((2, N)))
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.3])
@@ -36,6 +36,17 @@ def test_draws_have_the_stated_mean_covariance_and_memory(shared):
     np.testing.assert_array_less(np.abs(measured - covariance) / (sd[:, :, None] * sd[:, None]), 8 * np.sqrt(2 / S))
     unit = centred[:, 0] / sd[:, 0]
     assert (unit[:, :-1] * unit[:, 1:]).mean() == pytest.approx(known.memory.at(np.array([1.0]))[0], abs=0.03)
+
+
+def test_the_error_of_the_mean_image_is_one_in_all_frames():
+    """Where the rest has no memory, the mean over a long trace has that variance alone."""
+    frames, still = 400, np.array([[0.09], [0.25]])
+    known = posterior(memory=Memory(0.0, 1.0))
+    known = known._replace(mean=np.zeros((frames, 2, 1)), covariance=np.tile(np.eye(2), (frames, 1, 1, 1)), still=still)
+    draws = draw_region(known, 0, range(S), 0, {})
+    np.testing.assert_allclose(draws.var(axis=(0, 2)), 1, rtol=0.03)
+    np.testing.assert_allclose(draws.mean(2).var(0), still[:, 0] + (1 - still[:, 0]) / frames, rtol=0.12)
+    assert correlation(posterior(2)._replace(still=np.full((2, 2), 1e3)), 0)[0, 1] == 0
 
 
 def test_regions_share_what_is_stated():

@@ -292,6 +292,17 @@ def heard(inference, stop=T):
     return images, [np.concatenate([result.regions.raw for _, result, _ in parts]), *regions], events
 
 
+def test_error_bars_hold_that_of_the_mean_image(recording, whole):
+    """`σ²/T` of every pixel, which no residual shows; without anatomy nothing is told as a deviation from it."""
+    bare = machine(recording, chunk=8)
+    assert np.all(machine(recording, config=replace(SMALL, anatomy="none")).still == 0)
+    plain = collect(replace(bare, still=np.zeros((Y, X))))
+    variance = recording.noise.pixel_variance(recording.anatomy.mean) / recording.anatomy.count
+    for name in ("sd", "prior_sd"):
+        added = np.square(getattr(whole, name)) - np.square(getattr(plain, name))
+        np.testing.assert_allclose(added, np.broadcast_to(variance, added.shape), rtol=0.02)
+
+
 @pytest.fixture(scope="module")
 def flash():
     recording = static_movie(flash=True)

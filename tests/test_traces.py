@@ -77,7 +77,7 @@ def gaussian(N: int, T: int, sd: float = 4.0, ring: bool = True, seed: int = 0):
     correlation = np.array([[1.0, 0.4], [0.4, 1.0]])[:K, :K]
     size = sd * rng.uniform(0.5, 1.5, (T, N, 1, 1))
     raw = mean + 8 * rng.standard_normal(mean.shape)
-    return raw, TracePosterior(mean, size**2 * correlation, Memory(0.7, 4.0), apart(K), nowhere(N))
+    return raw, TracePosterior(mean, size**2 * correlation, Memory(0.7, 4.0), apart(K), nowhere(N), np.zeros((K, N)))
 
 
 def apart(K: int = 2) -> Together:

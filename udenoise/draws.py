@@ -1,10 +1,10 @@
 """Draws of traces: each is a set of whole traces that may as well be true.
 
 The errors of an ROI and its ring share the covariance of each frame. In time they have the memory of `sampling`, which is cut
-short where the trace rises, and a part that grows with the trace lasts for all of it; between regions they share what is wrong
-everywhere and what is wrong nearby (`roi_error.Together`); and since the error bar itself is off, now more, now less, their
-tails are heavy. The series behind draw s of region n belong to (seed, n, s): draws are the same whether they are made region by
-region, as the corridors need them, or one by one, as a function of all traces does.
+short where the trace rises; a part that grows with the trace lasts for all of it, and so does the error of the mean image. Between
+regions they share what is wrong everywhere and what is wrong nearby (`roi_error.Together`); and since the error bar itself is
+off, now more, now less, their tails are heavy. The series behind draw s of region n belong to (seed, n, s): draws are the same
+whether they are made region by region, as the corridors need them, or one by one, as a function of all traces does.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,7 @@ from udenoise.regions import Places, nearness
 from udenoise.roi_error import Together
 from udenoise.sampling import SCALE_MEMORY_FRAMES, SCALE_SPREAD, Memory, frames_needed, log_scales, remember
 
-EVERYWHERE, NODES, SCALES, LASTING = 2**40, 2**41, 2**42, 2**43
+EVERYWHERE, NODES, SCALES, LASTING, STILL = 2**40, 2**41, 2**42, 2**43, 2**44
 """First numbers of the series that regions share, and of those of their scales; their own have the region's number."""
 RISE, AHEAD = 0.3, 3.0
 """Error bars per frame by which a trace may rise before its errors' clock runs faster, and frames per error bar beyond that."""
@@ -31,13 +31,17 @@ MOST_LASTING = 0.9
 
 
 class TracePosterior(NamedTuple):
-    """What is known of ROIs (k = 0) and rings (k = 1): each frame's Gaussian (counts, counts²), and how errors hang together."""
+    """What is known of ROIs (k = 0) and rings (k = 1): each frame's Gaussian (counts, counts²), and how errors hang together.
+
+    `still` is the part of the variance (counts²) that is one error in all frames, that of the mean image.
+    """
 
     mean: Float[np.ndarray, "T K N"]
     covariance: Float[np.ndarray, "T N K K"]
     memory: Memory
     together: Together
     places: Places
+    still: Float[np.ndarray, "K N"]
 
 
 class Corridor(NamedTuple):
@@ -95,7 +99,10 @@ def correlation(posterior: TracePosterior, k: int) -> Float[np.ndarray, "N N"]:
     """Of the errors of every two ROIs (k = 0) or rings (k = 1) in the same frame, as it is in the mean over frames."""
     shared = posterior.together.everywhere[k] + posterior.together.nearby[k] * nearness(posterior.places)
     apart = np.exp(-(SCALE_SPREAD**2))  # E[factor]²: each region's error bar is off by itself
-    own = [np.sqrt(1 - _lasting(posterior, n)[k] ** 2).mean() for n in range(len(shared))]
+    own = [
+        np.sqrt((1 - _lasting(posterior, n)[k] ** 2) * (1 - _still(posterior, n)[k] ** 2)).mean()
+        for n in range(len(shared))
+    ]
     return np.where(np.eye(len(shared), dtype=bool), 1.0, apart * np.outer(own, own) * shared)
 
 
@@ -132,8 +139,15 @@ def _standard(
         if who not in held:
             held[who] = _series(posterior.memory, who, draws, seed, (K, T))
         out += share * held[who]
-    lasting = _lasting(posterior, n)
-    return np.sqrt(1 - lasting**2) * out + lasting * _normal(LASTING + n, draws, seed, (K, 1))
+    lasting, still = _lasting(posterior, n), _still(posterior, n)
+    moving = np.sqrt(1 - lasting**2) * out + lasting * _normal(LASTING + n, draws, seed, (K, 1))
+    return np.sqrt(1 - still**2) * moving + still * _normal(STILL + n, draws, seed, (K, 1))
+
+
+def _still(posterior: TracePosterior, n: int) -> Float[np.ndarray, "K T"]:
+    """What share of the standard deviation is the same error in all frames."""
+    share = np.sqrt(posterior.still[:, n]) / _error_bars(posterior, n)
+    return np.minimum(share, 1.0).astype(np.float32).T
 
 
 def _error_bars(posterior: TracePosterior, n: int) -> Float[np.ndarray, "T K"]:

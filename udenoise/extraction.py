@@ -64,9 +64,17 @@ def _memory(job: Run, left: np.ndarray, share: float) -> sampling.Memory:
 
 
 def extract(
-    job: Run, recording: Recording, moments: Region, added: Added | None, response: roi_posterior.Response
+    job: Run,
+    recording: Recording,
+    moments: Region,
+    added: Added | None,
+    response: roi_posterior.Response,
+    given: str = "mean",
 ) -> Residuals:
-    """Traces with corridors from the regions' moments, written to the run folder; and what the flags want of them."""
+    """Traces with corridors from the regions' moments, written to the run folder; and what the flags want of them.
+
+    `given`: the anatomy that the network was given.
+    """
     trials = segments(recording)
     improved, response = roi_posterior.improve(moments, response, trials)
     noisier = roi_posterior.weigh_noise(improved, response, trials)
@@ -79,10 +87,13 @@ def extract(
     lags = roi_posterior.error_by_lags(improved, fused, response._replace(left=left), trials)
     surprises = surprise.find_surprises(improved, calibration)
     fused = roi_posterior.add_events(surprise.fuse_surprised(improved, calibration, surprises, fused), added)
+    sd = np.sqrt(fused.covariance[:, :, 0, 0])
+    still = _still(improved, moments.raw, given)
+    fused = fused._replace(covariance=fused.covariance + np.eye(len(still)) * still.T[:, :, None])
     places = locate(job.rois)
     apart = np.stack([~share_noise(part, recording.noise.kernel) for part in parts(job)])
     together = roi_error.measure_together(improved, calibration.variance, nearness(places), apart)
-    known = TracePosterior(fused.mean, fused.covariance, memory, together, places)
+    known = TracePosterior(fused.mean, fused.covariance, memory, together, places, still)
     raw, rate, trace = with_added(moments, added).raw, job.movie.frame_rate_hz, job.config.trace
     with progress_bar("traces", len(job.rois.names), job.quiet) as bar:
         result = tracing.make_traces(raw, known, trace, rate, job.config.seed, bar)
@@ -93,8 +104,13 @@ def extract(
     save_rois_npz(job.folder / "rois.npz", job.rois)
     save_traces(job.folder / "traces.zarr", result, known, job.rois.names, rate, trace.save_covariance)
     write_csv(job.folder / "traces.csv", result, job.rois.names, rate)
-    sd = np.sqrt(fused.covariance[:, :, 0, 0])
     return Residuals((raw - fused.mean)[:, 0].T, improved.noise_variance[:, 0].T, sd.T)
+
+
+def _still(moments: Region, raw: np.ndarray, given: str) -> np.ndarray:
+    """Variance of the mean of each region's raw trace (K N, counts²), about which its other frames are told."""
+    frames = np.maximum(np.isfinite(raw).sum(0), 1)
+    return np.zeros(raw.shape[1:]) if given == "none" else np.nanmean(moments.noise_variance, axis=0) / frames
 
 
 def _by_lag(lags: roi_posterior.Lags, memory: sampling.Memory) -> dict[str, np.ndarray]:

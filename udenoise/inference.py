@@ -23,6 +23,7 @@ from udenoise.recording import (
     Scaling,
     hidden_maps,
     hidden_means,
+    mean_error,
     read_frames,
     scaling,
     segments,
@@ -62,6 +63,8 @@ class Inference:
     see: Callable[..., tuple[Sight, Blind]] | None
     regions: Regions | None
     ground: Ground | None
+    still: Float[np.ndarray, "Y X"]
+    """`recording.mean_error` of the anatomy that the network is given."""
 
 
 def prepare(
@@ -109,6 +112,7 @@ def prepare(
             watch.see, scale=scale, factors=denoiser.config.factors, still=watch.still_of(recording, ground))),
         regions=regions,
         ground=ground,
+        still=mean_error(recording, denoiser.config.anatomy),
     )  # fmt: skip
 
 
@@ -198,6 +202,7 @@ def stream(
     for first in range(start, stop, size):
         chunk = read_chunk(inference, first, size, change)
         result = inference.fuse(predict_chunk(inference, chunk, seed), chunk.evidence, by)
+        result = _with_mean_error(result, inference.still)
         kept = min(size, stop - first)
         yield first, jax.tree.map(lambda x, kept=kept: np.asarray(x)[:kept], result)
 
@@ -287,8 +292,15 @@ def _fuse_apart(
     heard = (None, None) if regions is None else innovation.in_regions(events, regions.index, regions.weight, shape)
     own = (events.frame >= 0) & (events.frame < kept)
     sight = (None, None) if inference.see is None else _sight(inference, one, by, result)
+    result = _with_mean_error(result, inference.still)
     rest = jax.tree.map(lambda x: np.asarray(x)[:kept], (result, *heard, *sight))
     return rest[0], Heard(innovation.some(events, own), *rest[1:])
+
+
+def _with_mean_error(result: FramePosterior, still: Float[np.ndarray, "Y X"]) -> FramePosterior:
+    """With what the mean image may be off by: no residual shows it, for about that image their mean is zero."""
+    sd, prior_sd = (np.sqrt(np.square(part) + still).astype(np.float32) for part in (result.sd, result.prior_sd))
+    return result._replace(sd=sd, prior_sd=prior_sd)
 
 
 def _sight(inference: Inference, one: _Examined, by: Recalibration, result: FramePosterior) -> tuple[Sight, Blind]:

@@ -259,7 +259,8 @@ def infer(job: Run, recording: Recording, nets: list[Denoiser], write_movie: boo
         response = job.timed(
             "memory", lambda: extraction.respond(job, recording, machine, by, with_added(moments, added))
         )
-        residuals = job.timed("traces", lambda: extraction.extract(job, recording, moments, added, response))
+        given = net.config.anatomy
+        residuals = job.timed("traces", lambda: extraction.extract(job, recording, moments, added, response, given))
     if job.config.flag.flags:
         job.timed("flags", lambda: flagging.gather(job, recording, residuals))
 

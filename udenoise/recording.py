@@ -122,6 +122,13 @@ def hidden_means(
     return means if given != "none" else np.full_like(means, centre(recording))
 
 
+def mean_error(recording: Recording, given: str = "mean") -> Float[np.ndarray, "Y X"]:
+    """Variance of the mean image about the scene's (counts²): one error in all frames that are told as deviations from it."""
+    if given == "none":
+        return np.zeros(recording.anatomy.mean.shape)
+    return recording.noise.pixel_variance(recording.anatomy.mean) / np.maximum(recording.anatomy.count, 1)
+
+
 def hidden_maps(
     recording: Recording, hidden: Int[np.ndarray, "frames"], given: str = "mean"
 ) -> Float[np.ndarray, "frames Y X E"]:
