@@ -103,9 +103,8 @@ def test_traces_that_the_corridor_does_not_hold(field):
     found = contradicted_traces(scan_traces(left, noise, np.full((2, T), 0.05)), field, 0.05)
     assert len(found) == 1 and found[0].flag.roi == "b" and found[0].flag.sign == 1
     assert abs(found[0].flag.frame_start - 100) <= 9 and abs(found[0].flag.frame_stop - 130) <= 9
-    assert found[0].flag.size == pytest.approx(2.5, abs=1.0) and found[0].flag.dff == pytest.approx(
-        found[0].flag.size / 80
-    )
+    assert 2.0 < found[0].flag.size < 2.5 + 2 * 2 / 3  # of its strongest window, which noise has chosen
+    assert found[0].flag.dff == pytest.approx(found[0].flag.size / 80)
     assert contradicted_traces(scan_traces(left, noise, np.full((2, T), 3.0)), field, 0.05) == []  # an honest doubt
 
 

@@ -139,7 +139,7 @@ def scan_traces(
         if skewness is not None:
             z = normal_score(z, np.broadcast_to(skewness[:, None] / np.sqrt(frames), z.shape))
         n, w = np.nonzero(np.abs(z) >= THRESHOLD)
-        step = max(frames // 3, 1)
+        step = _step(frames)
         found.append((n, w * step, np.full(len(n), frames), z[n, w], total[n, w] / np.maximum(count[n, w], 1)))
     columns = [np.concatenate(column) for column in zip(*found, strict=True)]
     return TracePeaks(*columns, np.full(len(columns[0]), -1))
@@ -170,17 +170,22 @@ def join_traces(parts: list[TracePeaks]) -> TracePeaks:
 
 
 def _windows(values: np.ndarray, frames: int) -> Float[np.ndarray, "N W"]:
-    """Sums over windows that begin at each third of their length."""
+    """Sums over windows that begin every `_step` frames."""
     sums = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
-    step = max(frames // 3, 1)
+    step = _step(frames)
     return (sums[:, frames:] - sums[:, :-frames])[:, ::step]
+
+
+def _step(frames: int) -> int:
+    """Frames from one window of a ROI to the next: of traces, finer steps than `scan` has for places cost next to nothing."""
+    return max(frames // 9, 1)
 
 
 def _spread(z: np.ndarray, frames: int) -> Float[np.ndarray, "N"]:
     if not len(z):
         return np.ones(0)
     power = np.minimum(z**2, CLIP**2).mean(1) / CLIPPED_POWER
-    alone = z.shape[1] * max(frames // 3, 1) / frames
+    alone = z.shape[1] * _step(frames) / frames
     return np.sqrt(np.maximum((alone * power + LEARNT * power.mean()) / (alone + LEARNT), 1.0))
 
 
@@ -198,7 +203,7 @@ def contradicted_traces(peaks: TracePeaks, field: Field, fdr: float) -> list[Fou
 
 def _family(peaks: TracePeaks, ways: float, field: Field, fdr: float) -> list[Found]:
     share = SHARES[2] if ways > 1 else SHARES[1]  # z to one side has half the chance of |z|
-    count = ways / share * len(field.names) * field.frames * sum(1 / max(frames // 3, 1) for frames in DURATIONS)
+    count = ways / share * len(field.names) * field.frames * sum(1 / _step(frames) for frames in DURATIONS)
     chance, event = Independent(count), _join_in_time(peaks)
     sizes = event_sizes(peaks.z, event)
     q = q_values(sizes, chance, 1)
