@@ -160,7 +160,8 @@ def controlled(finished):
 
     def detect(place, threshold, task):
         asked.append((open_movie(place / "movie.tif")[:].dtype, threshold, task))
-        return [{"pixels": [1, 2, len(asked)], "cell": True}] if threshold == 1 else []
+        own = [[50], [60]] if place.name == "denoised" and threshold < 4 else []
+        return [{"pixels": pixels, "cell": True} for pixels in own + [[1, 2]] * (threshold == 1)]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(control, "denoise", stop)
@@ -175,7 +176,9 @@ def controlled(finished):
         assert null(finished, quiet=True) == folder
         assert (folder / "movie.tif").stat().st_mtime_ns == stamp
         assert null(finished, quiet=True) == folder
-    assert [one[:2] for one in asked] == [(np.int16, 1.0), (np.int16, 2.0)] * 2  # found once, read back after that
+    assert [one[:2] for one in asked] == [
+        (np.int16, t) for t in (1.0, 1.0, 2.0, 2.0, 4.0, 4.0)
+    ]  # found once, then read back
     return folder
 
 
@@ -209,8 +212,9 @@ def test_numbers_and_what_the_run_is_told(finished, controlled):
     traces = found["traces"]
     assert traces["rois"] == SCENE.cells and traces["level"] == 0.95 and traces["held"] == traces["coverage"][3]
     assert traces["certain_events"] <= traces["events"] and traces["dff"]["change"] == sorted(traces["dff"]["change"])
-    first, second = found["cells"]["rows"]
-    assert (first["raw"], first["denoised"], first["only_denoised"]) == (1, 1, 0) and second["raw"] == 0
+    counts = [tuple(row[name] for name in ("raw", "denoised", "only_denoised")) for row in found["cells"]["rows"]]
+    assert counts == [(1, 3, 2), (0, 2, 2), (0, 0, 0)]
+    assert found["cells"]["clean_from"] == 4 and "threshold_scaling 4 or more" in found["sentence"]
     assert [path.name for path in (controlled / "suite2p").iterdir() if path.is_dir()] == []
     entry = read_json(finished / "flags.json")["null"]
     assert entry == {"events": found["flags"]["events"], "sentence": found["sentence"]}

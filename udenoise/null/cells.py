@@ -3,7 +3,8 @@
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +17,8 @@ from udenoise.io.tiff_writer import tiff_file
 from udenoise.progress import progress_bar
 from udenoise.runfolder import forget
 
-THRESHOLDS = (1.0, 2.0)
-"""Suite2p's threshold_scaling: its usual value, and the one at which smooth movies are better read."""
+THRESHOLDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Suite2p's threshold_scaling: its usual value, and higher ones until the denoised movie has no ROI that the raw one has not."""
 FRAMES_AT_ONCE = 64
 TOP = 30000.0
 """Largest count of a movie as Suite2p reads it, 16 bits with a sign."""
@@ -53,33 +54,79 @@ def python_with_suite2p(given: str | Path | None) -> str | None:
 
 
 def count_cells(folder: Path, task: Task, quiet: bool = False) -> dict[str, Any]:
-    """ROIs in the raw null movie and in the denoised one, threshold by threshold; what was found before is read back.
+    """ROIs in the raw null movie and in the denoised one, threshold by threshold until the denoised one has none of its own; what
+    was found before is read back. `clean_from` is that threshold, None where there is none.
 
-    A failure of Suite2p is told in the result.
+    A failure of Suite2p is told in the result; where it fails, the number is None.
     """
-    found, errors = {}, []
-    with progress_bar("cells", 2 * len(THRESHOLDS), quiet) as bar:
-        for number, name in enumerate(("raw", "denoised")):
-            path = folder / "suite2p" / f"{name}.json"
-            if not path.is_file():
-                try:
-                    write_json(path, _detect(folder, name, task))
-                except RuntimeError as error:
-                    errors.append(f"Suite2p failed on the {name} null movie: {error}")
-                    continue
-            found[name] = read_json(path)
-            bar((number + 1) * len(THRESHOLDS))
-    if errors:
-        return {"rows": None, "note": errors[0]}
+    rows, notes = [], []
+    with progress_bar("cells", len(THRESHOLDS), quiet) as bar, _movies(folder, task) as places:
+        for number, threshold in enumerate(THRESHOLDS):
+            both = [_found(folder, place, threshold, task) for place in places]
+            notes += [one["failed"] for one in both if one["failed"]]
+            rows.append(_row(threshold, *(one["rois"] for one in both)))
+            bar(number + 1)
+            if rows[-1]["only_denoised"] == 0:
+                break
+        bar(len(THRESHOLDS))
     rate = task.frame_rate_hz or USUAL_RATE_HZ
-    rows = [_row(*both) for both in zip(THRESHOLDS, found["raw"], found["denoised"], strict=True)]
-    return {"frame_rate_hz": rate, "tau_s": task.time_constant_s, "rows": rows, "note": ""}
-
-
-def _row(threshold: float, raw: list[dict], denoised: list[dict]) -> dict[str, Any]:
+    clean = threshold if rows[-1]["only_denoised"] == 0 else None
     return {
-        "threshold": threshold, "raw": len(raw), "denoised": len(denoised), "only_denoised": only_in(denoised, raw),
-        "raw_cells": sum(roi["cell"] for roi in raw), "denoised_cells": sum(roi["cell"] for roi in denoised),
+        "frame_rate_hz": rate,
+        "tau_s": task.time_constant_s,
+        "rows": rows,
+        "clean_from": clean,
+        "note": " ".join(notes[:1]),
+    }
+
+
+class _Place(NamedTuple):
+    name: str
+    path: Path
+    folder: Path
+    task: Task
+
+    def ready(self) -> Path:
+        """Where the movie lies."""
+        if not (self.path / "movie.tif").is_file():
+            self.path.mkdir(parents=True, exist_ok=True)
+            _write_counts(self.folder, self.name, self.task, self.path / "movie.tif")
+        return self.path
+
+
+@contextmanager
+def _movies(folder: Path, task: Task) -> Iterator[list[_Place]]:
+    """Both movies, written when Suite2p first asks for one; what it leaves on the disk is deleted."""
+    names = "raw", "denoised"
+    try:
+        yield [_Place(name, folder / "suite2p" / name, folder, task) for name in names]
+    finally:
+        for name in names:
+            forget(folder / "suite2p", name)
+
+
+def _found(folder: Path, place: _Place, threshold: float, task: Task) -> dict[str, Any]:
+    """ROIs at a threshold, or why there are none."""
+    path = folder / "suite2p" / f"{place.name}-{threshold:g}.json"
+    if not path.is_file():
+        try:
+            found = {"rois": _suite2p(place.ready(), threshold, task), "failed": ""}
+        except RuntimeError as error:
+            found = {
+                "rois": None,
+                "failed": f"Suite2p failed on the {place.name} null movie at threshold {threshold:g}: {error}",
+            }
+        write_json(path, found)
+    return read_json(path)
+
+
+def _row(threshold: float, raw: list[dict] | None, denoised: list[dict] | None) -> dict[str, Any]:
+    """Where Suite2p failed on the raw movie, every ROI of the denoised one is taken for its own."""
+    return {
+        "threshold": threshold, "raw": None if raw is None else len(raw), "denoised": None if denoised is None else len(denoised),
+        "only_denoised": None if denoised is None else only_in(denoised, raw or []),
+        "raw_cells": None if raw is None else sum(roi["cell"] for roi in raw),
+        "denoised_cells": None if denoised is None else sum(roi["cell"] for roi in denoised),
     }  # fmt: skip
 
 
@@ -87,18 +134,6 @@ def only_in(rois: list[dict], others: list[dict]) -> int:
     """How many ROIs have no other one in common by half of either's pixels."""
     sets, known = ([set(roi["pixels"]) for roi in part] for part in (rois, others))
     return sum(not any(len(one & two) >= ALIKE * min(len(one), len(two)) for two in known) for one in sets)
-
-
-def _detect(folder: Path, name: str, task: Task) -> list[list[dict]]:
-    """Suite2p's ROIs at every threshold; what it leaves on the disk is deleted."""
-    place = folder / "suite2p" / name
-    forget(place.parent, name)
-    place.mkdir(parents=True)
-    try:
-        _write_counts(folder, name, task, place / "movie.tif")
-        return [_suite2p(place, threshold, task) for threshold in THRESHOLDS]
-    finally:
-        forget(place.parent, name)
 
 
 def _write_counts(folder: Path, name: str, task: Task, path: Path) -> None:

@@ -189,9 +189,24 @@ def _sentence(found: dict[str, Any]) -> str:
         f"The {100 * LEVEL:g} % corridor of single pixels holds the truth in {100 * found['pixels']['coverage']:.1f} %."
     )
     if rows:
-        both = "; ".join(f"{r['denoised']} and {r['raw']} at threshold {r['threshold']:g}" for r in rows)
-        parts.append(f"Suite2p finds ROIs in the denoised and in the raw null movie: {both}.")
+        both = "; ".join(
+            f"{_number(r['denoised'])} and {_number(r['raw'])} at threshold {r['threshold']:g}" for r in rows
+        )
+        parts.append(f"Suite2p finds ROIs in the denoised and in the raw null movie: {both}. {_advice(found['cells'])}")
     return " ".join(parts)
+
+
+def _number(count: int | None) -> str:
+    return "?" if count is None else f"{count:,}"
+
+
+def _advice(cells: dict[str, Any]) -> str:
+    """At which threshold cells should be sought in the denoised recording."""
+    if cells["clean_from"] is None:
+        return (
+            "At none of these thresholds it is free of ROIs that the raw one has not: find cells in the raw recording."
+        )
+    return f"Cells of the denoised recording should be sought with threshold_scaling {cells['clean_from']:g} or more."
 
 
 def _tell(run: Path, found: dict[str, Any]) -> str:
@@ -215,8 +230,9 @@ def _print(found: dict[str, Any], told: str, folder: Path) -> None:
     for row in _rows(found):
         table.add_row(*row)
     console.print(table)
-    note = found["cells"]["note"]
-    for line in filter(None, (found["chance"], note, f"Numbers: {folder / 'null.json'}", told)):
+    cells = found["cells"]
+    advice = _advice(cells) if cells["rows"] else ""
+    for line in filter(None, (found["chance"], advice, cells["note"], f"Numbers: {folder / 'null.json'}", told)):
         console.print(line, soft_wrap=True, highlight=False)
 
 
@@ -238,7 +254,7 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     held = f"{100 * found['pixels']['coverage']:.1f} %"
     rows.append((f"{100 * LEVEL:g} % corridor of pixels holds the truth", "", held))
     for row in found["cells"]["rows"] or ():
-        both = str(row["raw"]), f"{row['denoised']} ({row['only_denoised']} new)"
+        both = _number(row["raw"]), f"{_number(row['denoised'])} ({_number(row['only_denoised'])} new)"
         rows.append((f"Suite2p's ROIs, threshold {row['threshold']:g}", *both))
     return rows
 
