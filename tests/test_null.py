@@ -273,3 +273,16 @@ def test_another_state_of_the_run_is_another_control(finished, controlled):
     assert control._state(source) == read_json(controlled / "control.json")["state of the run"]
     changed = source._replace(config=replace(source.config, seed=9))
     assert control._state(changed) != control._state(source)
+
+
+def test_a_failure_of_suite2p_is_told_and_ends_the_search(tmp_path, monkeypatch):
+    def fail(place, threshold, task):
+        if place.name == "denoised":
+            raise RuntimeError("no luck")
+        return []
+
+    monkeypatch.setattr(cells, "_suite2p", fail)
+    monkeypatch.setattr(cells, "_write_counts", lambda folder, name, task, path: path.touch())
+    found = cells.count_cells(tmp_path, cells.Task("python", None, 1.0, 1000.0), quiet=True)
+    assert len(found["rows"]) == 1 and found["rows"][0]["raw"] == 0 and found["rows"][0]["denoised"] is None
+    assert found["clean_from"] is None and "no luck" in found["note"] and control._advice(found) == ""

@@ -66,7 +66,7 @@ def count_cells(folder: Path, task: Task, quiet: bool = False) -> dict[str, Any]
             notes += [one["failed"] for one in both if one["failed"]]
             rows.append(_row(threshold, *(one["rois"] for one in both)))
             bar(number + 1)
-            if rows[-1]["only_denoised"] == 0:
+            if not rows[-1]["only_denoised"]:  # none, or not known
                 break
         bar(len(THRESHOLDS))
     rate = task.frame_rate_hz or USUAL_RATE_HZ

@@ -192,7 +192,9 @@ def _sentence(found: dict[str, Any]) -> str:
         both = "; ".join(
             f"{_number(r['denoised'])} and {_number(r['raw'])} at threshold {r['threshold']:g}" for r in rows
         )
-        parts.append(f"Suite2p finds ROIs in the denoised and in the raw null movie: {both}. {_advice(found['cells'])}")
+        parts.append(
+            f"Suite2p finds ROIs in the denoised and in the raw null movie: {both}. {_advice(found['cells'])}".strip()
+        )
     return " ".join(parts)
 
 
@@ -202,6 +204,8 @@ def _number(count: int | None) -> str:
 
 def _advice(cells: dict[str, Any]) -> str:
     """At which threshold cells should be sought in the denoised recording."""
+    if cells["rows"][-1]["only_denoised"] is None:
+        return ""
     if cells["clean_from"] is None:
         return (
             "At none of these thresholds it is free of ROIs that the raw one has not: find cells in the raw recording."
