@@ -12,7 +12,7 @@ import pytest
 import tifffile
 import zarr
 
-from udenoise import pipeline, results, training
+from udenoise import files, pipeline, results, training
 from udenoise.cli import main
 from udenoise.config import NetworkConfig
 from udenoise.denoiser import Denoiser, save_denoiser
@@ -315,7 +315,7 @@ FULL = {
     "denoised movie": (zarr.Array, "__setitem__"),
     "moments": (np, "savez"),
     "ROIs": (results.np, "savez_compressed"),
-    "spreadsheet": (results.csv, "writer"),
+    "spreadsheet": (files.csv, "writer"),
     "page": (Path, "write_text"),
 }
 
