@@ -135,13 +135,15 @@ def test_traces_have_names_shapes_and_dimensions(finished, known):
     time, band = ("roi", "time"), ("level", "roi", "time")
     expected = {"raw": time, "mean": time, "sd": time, "lower": band, "upper": band, "simultaneous": ("level", "roi")}
     expected = {prefix + name: dims for prefix in ("", "neuropil/", "dff/") for name, dims in expected.items()}
-    expected |= {"dff/f0": time, "dff/f0_shift": time, "neuropil/correlation": time, "nu": ("roi",)}
-    size = {"roi": N, "time": T, "level": len(LEVELS)}
+    expected |= {"dff/f0": time, "dff/f0_shift": time, "neuropil/correlation": time, "nu": ("roi",), "still_sd": ("roi", "part")}
+    size = {"roi": N, "part": 2, "time": T, "level": len(LEVELS)}
     for name, dims in expected.items():
         assert group[name].metadata.dimension_names == dims, name
         assert group[name].shape == tuple(size[d] for d in dims), name
         assert group[name].dtype.kind == "f", name
     assert set(arrays(finished / "traces.zarr")) == set(expected)
+    found = arrays(finished / "traces.zarr")  # a part of sd
+    assert (found["still_sd"][:, 0] < found["sd"].min(1)).all() and (found["still_sd"] > 0).all()
 
 
 @pytest.mark.parametrize("kind", ["", "neuropil/", "dff/"])

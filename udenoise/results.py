@@ -40,7 +40,7 @@ def save_traces(
     arrays = _members(traces.roi, "") | _members(traces.dff, "dff/")
     arrays |= {"dff/f0": (traces.f0.astype(np.float32), ROI_TIME), "dff/f0_shift": (traces.f0_shift, ROI_TIME)}
     arrays |= {"nu": (traces.nu, ("roi",))}
-    arrays["still"] = (np.sqrt(posterior.still.T).astype(np.float32), ("roi", "part"))
+    arrays["still_sd"] = (np.sqrt(posterior.still.T).astype(np.float32), ("roi", "part"))
     if traces.neuropil is not None:
         arrays |= _members(traces.neuropil, "neuropil/")
         arrays["neuropil/correlation"] = (_ring_correlation(posterior), ROI_TIME)
@@ -164,7 +164,7 @@ def load_draws(folder: str | Path, of: Kind = "dff", count: int | None = None) -
     folder = Path(folder)
     config = from_json(Config, read_json(folder / "config.json")["config"])
     arrays, about = read_group(folder / "traces.zarr")
-    if "still" not in arrays:
+    if "still_sd" not in arrays:
         raise InputError(f"{folder} was made by an earlier version: udenoise traces {folder} --rois ROIS")
     kinds = ["", "neuropil/"] if "neuropil/mean" in arrays else [""]
     mean, sd = (np.stack([arrays[kind + name].T for kind in kinds], 1).astype(float) for name in ("mean", "sd"))
@@ -174,7 +174,7 @@ def load_draws(folder: str | Path, of: Kind = "dff", count: int | None = None) -
     covariance = correlation * sd.transpose(0, 2, 1)[..., None] * sd.transpose(0, 2, 1)[..., None, :]
     together = Together(*(np.asarray(share) for share in about["error_together"].values()))
     places = locate(load_rois_npz(folder / "rois.npz"))
-    still = np.square(arrays["still"].T.astype(float))
+    still = np.square(arrays["still_sd"].T.astype(float))
     posterior = TracePosterior(mean, covariance, Memory(**about["error_memory"]), together, places, still)
     return Draws(
         posterior,
