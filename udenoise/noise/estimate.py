@@ -108,8 +108,7 @@ def _model(movie: Movie, seen: Scan, faults: Faults, moments: Moments, line: Lin
         frame_mean=faults.frame_mean,
         warnings=(),
     )
-    spread = measure_pulse_spread(moments, line, model.relative(mean.shape), kernel)
-    model = model._replace(pulse_spread=spread)
+    model = model._replace(pulse_spread=measure_pulse_spread(moments, line.quiet, model))
     return model._replace(warnings=describe(model, movie, float(1 - changing.mean()), len(seen.repeated)))
 
 

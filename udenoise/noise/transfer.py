@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import gaussian_filter
 
 from udenoise.io import Movie
-from udenoise.noise.model import CELL
+from udenoise.noise.model import CELL, NoiseModel
 
 Halves = Float[np.ndarray, "2 Y X"]
 Curve = Float[np.ndarray, "B"]
@@ -234,19 +234,16 @@ def _near(power: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return scipy.fft.irfft2(power, shape)[:, around[:, None], around]
 
 
-def measure_pulse_spread(
-    moments: Moments, line: Line, field: Float[np.ndarray, "Y X"], kernel: Float[np.ndarray, "K K"]
-) -> float:
+def measure_pulse_spread(moments: Moments, quiet: Bool[np.ndarray, "Y X"], noise: NoiseModel) -> float:
     """`NoiseModel.pulse_spread`, from the third cumulant of quiet pixels; between 1, of equal pulses, and `MOST_SPREAD`.
 
     That of a single pixel is smaller where the noise of neighbours was mixed: by Σ h³ of the filter h that mixes (of zero phase).
     """
     mean, third = moments.mean.mean(0), moments.third.mean(0)
-    variance = np.maximum(line.gain * mean + line.intercept, 0.05 * line.bin_variance.min())
-    use = line.quiet & np.isfinite(mean) & np.isfinite(third)
-    equal = (line.gain * variance * field**2)[use].sum()  # of equal pulses; in the sum, bright pixels count most
-    seen = float(third[use].sum() / max(equal, 1e-30))
-    return float(np.clip(seen / (_cubed(kernel) * np.sqrt(max(kernel.sum(), 1.0))), 1.0, MOST_SPREAD))
+    use = quiet & np.isfinite(mean) & np.isfinite(third)
+    equal = noise.gain * noise.pixel_variance(mean) * noise.relative(mean.shape)  # of equal pulses
+    seen = float(third[use].sum() / max(equal[use].sum(), 1e-30))  # bright pixels count most
+    return float(np.clip(seen / (_cubed(noise.kernel) * noise.mixing), 1.0, MOST_SPREAD))
 
 
 def _cubed(kernel: Float[np.ndarray, "K K"]) -> float:

@@ -62,7 +62,7 @@ def count_cells(folder: Path, task: Task, quiet: bool = False) -> dict[str, Any]
     rows, notes = [], []
     with progress_bar("cells", len(THRESHOLDS), quiet) as bar, _movies(folder, task) as places:
         for number, threshold in enumerate(THRESHOLDS):
-            both = [_found(folder, place, threshold, task) for place in places]
+            both = [_found(place, threshold) for place in places]
             notes += [one["failed"] for one in both if one["failed"]]
             rows.append(_row(threshold, *(one["rois"] for one in both)))
             bar(number + 1)
@@ -81,10 +81,16 @@ def count_cells(folder: Path, task: Task, quiet: bool = False) -> dict[str, Any]
 
 
 class _Place(NamedTuple):
+    """Where Suite2p works on one of the movies of a control."""
+
     name: str
-    path: Path
     folder: Path
     task: Task
+
+    @property
+    def path(self) -> Path:
+        """Deleted in the end; the results lie beside it."""
+        return self.folder / "suite2p" / self.name
 
     def ready(self) -> Path:
         """Where the movie lies."""
@@ -97,20 +103,20 @@ class _Place(NamedTuple):
 @contextmanager
 def _movies(folder: Path, task: Task) -> Iterator[list[_Place]]:
     """Both movies, written when Suite2p first asks for one; what it leaves on the disk is deleted."""
-    names = "raw", "denoised"
+    places = [_Place(name, folder, task) for name in ("raw", "denoised")]
     try:
-        yield [_Place(name, folder / "suite2p" / name, folder, task) for name in names]
+        yield places
     finally:
-        for name in names:
-            forget(folder / "suite2p", name)
+        for place in places:
+            forget(place.path.parent, place.name)
 
 
-def _found(folder: Path, place: _Place, threshold: float, task: Task) -> dict[str, Any]:
+def _found(place: _Place, threshold: float) -> dict[str, Any]:
     """ROIs at a threshold, or why there are none."""
-    path = folder / "suite2p" / f"{place.name}-{threshold:g}.json"
+    path = place.path.with_name(f"{place.name}-{threshold:g}.json")
     if not path.is_file():
         try:
-            found = {"rois": _suite2p(place.ready(), threshold, task), "failed": ""}
+            found = {"rois": _suite2p(place.ready(), threshold, place.task), "failed": ""}
         except RuntimeError as error:
             found = {
                 "rois": None,
